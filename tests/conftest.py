@@ -1,0 +1,69 @@
+"""What every test may use: golden files, and markers that skip by what this machine can run."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# The kernel reports a feature under these names; "isa" names are those of the target files.
+ISA_FLAGS = {
+    "sse42": {"sse4_2"},
+    "avx2": {"avx2", "fma"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+def cpu_flags() -> frozenset[str]:
+    """The feature flags of this machine's CPU, as Linux names them."""
+    info = Path("/proc/cpuinfo")
+    found = (
+        re.search(r"^(?:flags|Features)\s*:(.*)$", info.read_text(), re.M)
+        if info.exists()
+        else None
+    )
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    flags = cpu_flags()
+    for item in items:
+        for mark in item.iter_markers("isa"):
+            name = str(mark.args[0]).lower().replace(".", "").replace("-", "")
+            if name not in ISA_FLAGS:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: isa({mark.args[0]!r}) is none of {[*ISA_FLAGS]}"
+                )
+            missing = sorted(ISA_FLAGS[name] - flags)
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"this CPU lacks {', '.join(missing)}"))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Compare a text with the file that carries the test's own name.
+
+    `tests/schedules/test_x86.py::test_trace[spec]` has its text in
+    `tests/golden/schedules/test_x86/test_trace-spec.txt`; `--update-golden` writes it.
+    """
+    module = Path(str(request.node.path)).relative_to(Path(__file__).parent).with_suffix("")
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.name).strip("-")
+    path = GOLDEN / module / f"{name}.txt"
+
+    def check(text: str) -> None:
+        text = text.rstrip("\n") + "\n"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        if not path.exists():
+            pytest.fail(f"no golden file {path}; run pytest --update-golden, then read the change")
+        expected = path.read_text()
+        assert text == expected, f"differs from {path}; if meant, run pytest --update-golden"
+
+    return check

@@ -1,0 +1,66 @@
+"""tvmconv: describe a convolution once, get a fast and proven kernel that runs without TVM."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+__version__ = "0.1.0"
+
+# In a checkout schedules/ and targets/ stand beside this package; installed, they are inside it.
+_CHECKOUT = Path(__file__).resolve().parent.parent
+if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "schedules").is_dir():
+    __path__.append(str(_CHECKOUT))
+
+_CONSTRUCTORS = (
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "deform_conv2d",
+    "depthwise_separable",
+    "spatially_separable",
+)
+_ERRORS = (
+    "ArgumentError",
+    "BuildFailed",
+    "BundleError",
+    "EnvironmentProblem",
+    "InvalidConfig",
+    "Mismatch",
+    "SpecError",
+    "TargetError",
+    "TvmconvError",
+    "UnsupportedSpec",
+)
+# Loaded on first use, so that `import tvmconv` costs nothing and pulls in neither TVM nor torch.
+_HOME: dict[str, str] = {
+    **dict.fromkeys(_CONSTRUCTORS, "tvmconv.make"),
+    **dict.fromkeys(_ERRORS, "tvmconv.errors"),
+    "ConvSpec": "tvmconv.spec",
+    "Kernel": "tvmconv.kernel",
+    "bench": "tvmconv.bench",
+    "compile": "tvmconv.kernel",
+    "export": "tvmconv.bundle",
+    "load": "tvmconv.bundle",
+    "validate": "tvmconv.validate",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds a public name when the name is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
