@@ -1,0 +1,122 @@
+"""How far a float result may be from the exact one; derived in docs/tolerances.md.
+
+The sums obey ``c(algorithm) * eps * sqrt(K) * rms`` with ``rms`` the root of the sum of squared
+products of that very output (Higham and Mary 2020: mean-zero data, rounding errors with random
+signs). The epilogue adds one rounding per operation, the activation multiplies by its Lipschitz
+constant and adds the error of its approximation.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmconv.errors import UnsupportedSpec
+from tvmconv.fills import sum_length
+
+if TYPE_CHECKING:
+    from tvmconv.operands import Operands
+    from tvmconv.spec import ConvSpec
+
+Array = NDArray[Any]
+
+# eps is the gap from 1 to the next number, twice the unit roundoff.
+EPS = {"float32": 2.0**-23}
+# The bound stands c * sqrt(24) standard deviations away from the mean of the error of one running
+# sum (docs/tolerances.md), so 2 is ten of them; blocked sums and fused multiply-adds are better.
+DIRECT = 2.0
+
+# Largest slope of each activation, where it is not an argument. Smooth ones were maximised
+# numerically and are rounded up.
+LIPSCHITZ = {
+    "none": 1.0,
+    "relu": 1.0,
+    "relu6": 1.0,
+    "clip": 1.0,
+    "silu": 1.1,
+    "hardswish": 1.5,
+    "gelu": 1.13,
+    "gelu_tanh": 1.13,
+    "sigmoid": 0.25,
+    "tanh": 1.0,
+}
+# Error of computing the activation itself, in eps: a multiple of |v|, and an absolute part. The
+# second bounds sigmoid, tanh and erf, whose float32 approximations are off by some units in the
+# last place of results near 1.
+RELATIVE_ERROR = {
+    "leaky_relu": 1.0,
+    "hardswish": 3.0,
+    "silu": 6.0,
+    "gelu": 6.0,
+    "gelu_tanh": 6.0,
+}
+ABSOLUTE_ERROR = {"sigmoid": 6.0, "tanh": 6.0}
+# These are exact on exact sums: compare, clamp, or one correctly rounded product.
+EXACT_ACTIVATIONS = frozenset({"none", "relu", "relu6", "clip", "leaky_relu"})
+
+
+def algorithm_of(template_id: str) -> str:
+    """Name the arithmetic that a template does; all templates here sum products directly."""
+    _, _, name = template_id.partition(".")
+    if name.startswith(("winograd", "fft")):
+        raise UnsupportedSpec("algorithm", name, "one with a stated bound: direct sums")
+    return "direct"
+
+
+def constant(algorithm: str) -> float:
+    """Return c(algorithm) of the bound."""
+    return {"direct": DIRECT}[algorithm]
+
+
+def error_bound(
+    spec: ConvSpec, sums: Array, squares: Array, operands: Operands, algorithm: str = "direct"
+) -> Array:
+    """Bound |computed - exact| for each output.
+
+    Args:
+        spec: the convolution.
+        sums: reference.accumulate in float64, [n, oc, *out].
+        squares: reference.accumulate_squares, the same shape.
+        operands: the call's tensors.
+        algorithm: whose constant to use.
+
+    Returns:
+        Bounds in canonical order [n, oc, *out], in the units of the result.
+    """
+    from tvmconv.reference import per_channel, to_canonical
+
+    eps = EPS[spec.dtype]
+    bias = _or_zero(spec, operands.bias, per_channel)
+    terms = sum_length(spec) + 1
+    error = constant(algorithm) * eps * sqrt(terms) * np.sqrt(squares + bias**2)
+    value = sums + bias
+    if operands.scale is not None:
+        scale = per_channel(spec, operands.scale, np.float64)
+        shift = _or_zero(spec, operands.shift, per_channel)
+        error = np.abs(scale) * error + eps * (np.abs(value * scale) + np.abs(shift))
+        value = value * scale + shift
+    if operands.residual is not None:
+        residual = to_canonical(
+            operands.residual, spec.out_layout, spec.n, spec.oc, 1, spec.out_size
+        )
+        error = error + eps * (np.abs(value) + np.abs(residual))
+        value = value + residual
+    return activation_bound(spec, value, error)
+
+
+def activation_bound(spec: ConvSpec, value: Array, error: Array) -> Array:
+    """Carry an error of the activation's argument `value` through it and add its own."""
+    eps, name = EPS[spec.dtype], spec.activation
+    slope = max(1.0, abs(spec.activation_args[0])) if name == "leaky_relu" else LIPSCHITZ[name]
+    own = RELATIVE_ERROR.get(name, 0.0) * np.abs(value) + ABSOLUTE_ERROR.get(name, 0.0)
+    bound: Array = slope * error + eps * own
+    return bound
+
+
+def _or_zero(spec: ConvSpec, values: Array | None, shape: Any) -> Array:
+    zero = np.zeros(spec.oc)
+    shaped: Array = shape(spec, zero if values is None else values, np.float64)
+    return shaped

@@ -1,0 +1,209 @@
+"""Prove a compiled kernel against torch: `validate(kernel) -> Report`.
+
+| check     | inputs                              | passes when                             |
+| --------- | ----------------------------------- | --------------------------------------- |
+| integers  | small integers (tvmconv/fills.py)   | bit-equal to torch in the same dtype    |
+| impulses  | single ones, distinct weights       | bit-equal                               |
+| borders   | integers in the outermost ring only | bit-equal                               |
+| normal    | standard normal                     | within the bound around float64 torch   |
+| torch     | the same                            | within twice the bound of float32 torch |
+| repeat    | the same                            | bit-equal to the first run              |
+| nonfinite | integers with NaN and infinities    | NaN and infinities in the same places   |
+
+Where sums are not exact (a padding value of 0.1) or the activation is an approximation (tanh), the
+bit-equal checks compare within the bound of just that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmconv import fills
+from tvmconv.errors import Mismatch
+from tvmconv.operands import Operands
+from tvmconv.reference import (
+    accumulate,
+    accumulate_squares,
+    before_activation,
+    finish,
+    from_canonical,
+)
+from tvmconv.tolerance import EXACT_ACTIVATIONS, activation_bound, algorithm_of, error_bound
+
+if TYPE_CHECKING:
+    from tvmconv.kernel import Kernel
+    from tvmconv.spec import ConvSpec
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        name: which of the module's checks it is.
+        ok: whether every element is within its bound.
+        max_abs: largest absolute difference of finite elements.
+        bound: bound of the worst element, in the result's units; 0 means bit-equal.
+        index: the worst element in the output's memory order, None for an empty output.
+        text: one line for people.
+    """
+
+    name: str
+    ok: bool
+    max_abs: float
+    bound: float
+    index: tuple[int, ...] | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one kernel, and the command line that repeats them."""
+
+    checks: tuple[Check, ...]
+    reproducer: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+    def require(self) -> None:
+        """Raise Mismatch with the whole report unless every check passed."""
+        if not self.ok:
+            raise Mismatch(str(self))
+
+    def __str__(self) -> str:
+        lines = [f"{'ok  ' if check.ok else 'FAIL'} {check.text}" for check in self.checks]
+        return "\n".join([*lines, f"reproduce: {self.reproducer}"])
+
+
+def validate(kernel: Kernel, *, seed: int = 0) -> Report:
+    """Run every check of this module; the same seed gives the same inputs."""
+    spec = kernel.spec
+    algorithm = algorithm_of(kernel.template_id)
+    checks = [
+        _check_exact(kernel, "integers", fills.integers(spec, seed), algorithm),
+        _check_exact(kernel, "impulses", fills.impulses(spec, seed), algorithm),
+        _check_exact(kernel, "borders", fills.borders(spec, seed), algorithm),
+        *_check_normal(kernel, fills.normal(spec, seed), algorithm),
+    ]
+    if algorithm == "direct":
+        checks.append(_check_nonfinite(kernel, fills.nonfinite(spec, seed)))
+    return Report(tuple(checks), reproducer(kernel, seed))
+
+
+def reproducer(kernel: Kernel, seed: int) -> str:
+    """Write the command line that validates this very kernel with this seed."""
+    parts = [kernel.spec.reproducer, f"--target {kernel.target.id}"]
+    parts.append(f"--algorithm {kernel.template_id.partition('.')[2]}")
+    if kernel.threads != 1:
+        parts.append(f"--threads {kernel.threads}")
+    return " ".join([*parts, f"--seed {seed}"])
+
+
+def call(kernel: Kernel, operands: Operands) -> Array:
+    """Run a kernel on a set of operands."""
+    y: Array = kernel(operands.x, operands.weight, **operands.keywords())
+    return y
+
+
+def sums_are_exact(spec: ConvSpec) -> bool:
+    """Tell whether the integer fills keep every float32 sum exact: eighths do, 0.1 does not."""
+    value = spec.pad_value
+    return not isfinite(value) or (abs(value) <= 1024 and (8 * value).is_integer())
+
+
+def _check_exact(kernel: Kernel, name: str, operands: Operands, algorithm: str) -> Check:
+    spec, got = kernel.spec, call(kernel, operands)
+    if algorithm != "direct" or not sums_are_exact(spec):
+        sums = accumulate(spec, operands)
+        bound = _bound(spec, sums, operands, algorithm)
+        return compare(name, got, finish(spec, sums, operands), bound)
+    sums = accumulate(spec, operands, spec.dtype)
+    expected = finish(spec, sums, operands)
+    if spec.activation in EXACT_ACTIVATIONS:
+        return compare(name, got, expected, np.zeros(()))
+    return compare(name, got, expected, _activation_error(spec, sums, operands))
+
+
+def _check_normal(kernel: Kernel, operands: Operands, algorithm: str) -> list[Check]:
+    spec, got = kernel.spec, call(kernel, operands)
+    sums = accumulate(spec, operands)
+    bound = _bound(spec, sums, operands, algorithm)
+    own = finish(spec, accumulate(spec, operands, spec.dtype), operands)
+    return [
+        compare("normal", got, finish(spec, sums, operands), bound),
+        compare("torch", got, own, 2 * bound),
+        compare("repeat", call(kernel, operands), got, np.zeros(())),
+    ]
+
+
+def _check_nonfinite(kernel: Kernel, operands: Operands) -> Check:
+    """Compare with torch in float64, or float32 where torch's own answers differ (gelu(inf))."""
+    spec, got = kernel.spec, call(kernel, operands)
+    sums = accumulate(spec, operands)
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = finish(spec, sums, operands)
+        single = finish(spec, sums.astype(spec.dtype), operands)
+        either = np.where(_same_class(got, single), single, expected)
+        bound = _activation_error(spec, sums, operands)
+        if not sums_are_exact(spec):
+            finite = np.nan_to_num(sums, nan=0.0, posinf=0.0, neginf=0.0)
+            loose = np.abs(finite) + abs(spec.pad_value) * fills.sum_length(spec) * 4
+            bound = bound + from_canonical(1e-5 * (loose + 1), spec.out_layout)
+    return compare("nonfinite", got, either, bound)
+
+
+def _bound(spec: ConvSpec, sums: Array, operands: Operands, algorithm: str) -> Array:
+    squares = accumulate_squares(spec, operands)
+    return from_canonical(error_bound(spec, sums, squares, operands, algorithm), spec.out_layout)
+
+
+def _activation_error(spec: ConvSpec, sums: Array, operands: Operands) -> Array:
+    value = before_activation(spec, sums, operands)
+    bound = activation_bound(spec, value, np.zeros_like(value))
+    # Exact ones round nothing; leaky_relu's one product is torch's own in the same dtype.
+    own = np.zeros_like(bound) if spec.activation in EXACT_ACTIVATIONS else bound
+    return from_canonical(own, spec.out_layout)
+
+
+def compare(name: str, got: Array, expected: Array, bound: Array) -> Check:
+    """Compare element by element; NaN equals NaN, an infinity only itself."""
+    if got.shape != expected.shape:
+        text = f"{name}: shape {got.shape}, expected {expected.shape}"
+        return Check(name, False, float("nan"), 0.0, None, text)
+    if got.size == 0:
+        return Check(name, True, 0.0, 0.0, None, f"{name}: empty output")
+    limit = np.broadcast_to(bound, got.shape)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        error = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+        finite = np.isfinite(got) & np.isfinite(expected)
+        error = np.where(finite, error, np.where(_same_class(got, expected), 0.0, np.inf))
+        excess = np.where(error == 0, 0.0, error / limit)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), got.shape))
+    ok = bool(excess[index] <= 1.0)
+    at, allowed = ", ".join(map(str, index)), float(limit[index])
+    max_abs = float(error[finite].max(initial=0.0))
+    state = "all equal" if not excess[index] else f"worst at [{at}]: got {got[index]:.9g}, "
+    if excess[index]:
+        state += f"expected {expected[index]:.9g}, difference {error[index]:.3g}, "
+        state += f"allowed {allowed:.3g}"
+        wrong = int(np.count_nonzero(excess > 1.0))
+        state += f" ({wrong} of {got.size} elements wrong)" if wrong else ""
+    return Check(name, ok, max_abs, allowed, index, f"{name}: {state}")
+
+
+def _same_class(got: Array, expected: Array) -> Array:
+    """Tell where both are finite, both NaN, or the same infinity."""
+    both_nan = np.isnan(got) & np.isnan(expected)
+    both_finite = np.isfinite(got) & np.isfinite(expected)
+    same: Array = both_nan | both_finite | (got == expected)
+    return same
