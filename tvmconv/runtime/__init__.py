@@ -1,0 +1,25 @@
+"""The C side of a kernel: its runtime library and the generated plain-C functions."""
+
+from __future__ import annotations
+
+from .sources import (
+    CORE_SOURCES,
+    HEADERS,
+    HOOKS_SOURCE,
+    SOURCE_DIR,
+    cpu_features,
+    runtime_sources,
+)
+from .wrapper import ARGUMENTS, KernelSymbol, wrapper_source
+
+__all__ = [
+    "ARGUMENTS",
+    "CORE_SOURCES",
+    "HEADERS",
+    "HOOKS_SOURCE",
+    "SOURCE_DIR",
+    "KernelSymbol",
+    "cpu_features",
+    "runtime_sources",
+    "wrapper_source",
+]

@@ -1,0 +1,29 @@
+"""Where the C runtime lies, and what its files say about CPU features."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Final
+
+SOURCE_DIR: Final = Path(__file__).parent / "c"
+
+PUBLIC_HEADERS: Final = ("tvmconv.h", "tvmconv_cpu.h")
+HEADERS: Final = (*PUBLIC_HEADERS, "runtime.h", "arch.h")
+CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu_x86.c")
+# Once per library of kernels: it defines the pointers that TVM's objects call through.
+HOOKS_SOURCE: Final = "hooks.c"
+
+
+def runtime_sources() -> dict[str, str]:
+    """Every file of the runtime, name to text."""
+    names = (*HEADERS, *CORE_SOURCES, HOOKS_SOURCE)
+    return {name: (SOURCE_DIR / name).read_text(encoding="utf-8") for name in names}
+
+
+@functools.cache
+def cpu_features() -> dict[str, int]:
+    """Instruction sets that a kernel may require: LLVM's name with `_` for `.`, and its bit."""
+    text = (SOURCE_DIR / "tvmconv_cpu.h").read_text(encoding="utf-8")
+    return {name: int(bit) for bit, name in re.findall(r"X\((\d+), (\w+)\)", text)}

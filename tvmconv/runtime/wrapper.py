@@ -1,0 +1,108 @@
+"""The plain C functions of a kernel, generated around the entry points that TVM emits.
+
+Each kernel has a pair with the same signature whatever its spec; what the spec lacks is ignored and
+may be NULL::
+
+    int32_t <symbol>_pack(weight, bias, scale, shift, packed)
+    int32_t <symbol>_run(x, packed, residual, offset, mask, y, threads)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tvmconv.errors import BuildFailed
+
+from .sources import cpu_features
+
+RUN_ARGUMENTS: Final = ("x", "packed", "residual", "offset", "mask", "y")
+PACK_ARGUMENTS: Final = ("weight", "bias", "scale", "shift", "packed")
+# Argument names in the order of their numbers in tvmconv.h, from 1.
+ARGUMENTS: Final = (*RUN_ARGUMENTS, *PACK_ARGUMENTS[:-1])
+
+_WRITTEN: Final = {"run": "y", "pack": "packed"}
+
+
+@dataclass(frozen=True)
+class KernelSymbol:
+    """What the wrappers need to know of one kernel.
+
+    Attributes:
+        symbol: C identifier; TVM's entry points are `__tvm_ffi_<symbol>_run` and `..._pack`.
+        run_args: tensor arguments of the run entry point, in its order.
+        pack_args: the same of the pack entry point.
+        cpu_features: instruction sets that the code uses, by LLVM's names.
+    """
+
+    symbol: str
+    run_args: tuple[str, ...]
+    pack_args: tuple[str, ...]
+    cpu_features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that would not compile, or that the runtime cannot check."""
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.symbol):
+            raise BuildFailed("symbol", self.symbol, "a C identifier")
+        for given, known in ((self.run_args, RUN_ARGUMENTS), (self.pack_args, PACK_ARGUMENTS)):
+            if not set(given) <= set(known) or len(set(given)) != len(given):
+                raise BuildFailed(f"arguments of {self.symbol}", given, f"each once of {known}")
+        for feature in self.cpu_features:
+            if feature_name(feature) not in cpu_features():
+                raise BuildFailed("cpu feature", feature, f"one of {', '.join(cpu_features())}")
+
+
+def feature_name(llvm_name: str) -> str:
+    """LLVM's name of an instruction set as the C headers write it: "+sse4.2" to "sse4_2"."""
+    return llvm_name.lstrip("+").replace(".", "_").replace("-", "_")
+
+
+def cpu_mask(features: Iterable[str]) -> str:
+    """The C expression for a set of instruction sets."""
+    names = sorted({feature_name(feature) for feature in features})
+    return " | ".join(f"TVMCONV_CPU_{name}" for name in names) or "0"
+
+
+def prototype(kernel: KernelSymbol, kind: str) -> str:
+    """The C prototype of `kind` ("run" or "pack"), without the semicolon."""
+    names = RUN_ARGUMENTS if kind == "run" else PACK_ARGUMENTS
+    params = [f"{'' if name == _WRITTEN[kind] else 'const '}float *{name}" for name in names]
+    if kind == "run":
+        params.append("int32_t threads")
+    head = f"int32_t {kernel.symbol}_{kind}("
+    return head + (",\n" + " " * 4).join([", ".join(params[:3]), ", ".join(params[3:])]) + ")"
+
+
+def wrapper_source(kernels: Sequence[KernelSymbol]) -> str:
+    """C source that defines the public functions of `kernels` (needs the runtime's headers)."""
+    parts = ['#include "runtime.h"\n']
+    for kernel in kernels:
+        parts += [_definition(kernel, kind) for kind in kinds(kernel)]
+    return "\n".join(parts)
+
+
+def kinds(kernel: KernelSymbol) -> tuple[str, ...]:
+    """The functions that the kernel has: without tensors to pack, "run" alone."""
+    return ("pack", "run") if kernel.pack_args else ("run",)
+
+
+def _definition(kernel: KernelSymbol, kind: str) -> str:
+    names = RUN_ARGUMENTS if kind == "run" else PACK_ARGUMENTS
+    used = kernel.run_args if kind == "run" else kernel.pack_args
+    unused = [f"(void){name};" for name in names if name not in used]
+    pointers = ", ".join(f"{{{name}, TVMCONV_ARG_{name.upper()}}}" for name in used)
+    entry = f"__tvm_ffi_{kernel.symbol}_{kind}"
+    lines = [
+        '__attribute__((visibility("hidden"))) int32_t '
+        f"{entry}(void *, const tvmconv_any *, int32_t, tvmconv_any *);",
+        f"TVMCONV_API {prototype(kernel, kind)};",
+        prototype(kernel, kind) + " {",
+        *([f"  {' '.join(unused)}"] if unused else []),
+        f"  const tvmconv_pointer pointers[] = {{{pointers}}};",
+        f"  return tvmconv_invoke({entry}, {cpu_mask(kernel.cpu_features)},",
+        f"                        pointers, {len(used)}, {'threads' if kind == 'run' else '1'});",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
