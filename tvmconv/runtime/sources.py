@@ -24,6 +24,6 @@ def runtime_sources() -> dict[str, str]:
 
 @functools.cache
 def cpu_features() -> dict[str, int]:
-    """Instruction sets that a kernel may require: LLVM's name with `_` for `.`, and its bit."""
+    """Instruction sets that a kernel may require, spelled as in /proc/cpuinfo, and their bits."""
     text = (SOURCE_DIR / "tvmconv_cpu.h").read_text(encoding="utf-8")
     return {name: int(bit) for bit, name in re.findall(r"X\((\d+), (\w+)\)", text)}

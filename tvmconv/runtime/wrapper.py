@@ -34,7 +34,7 @@ class KernelSymbol:
         symbol: C identifier; TVM's entry points are `__tvm_ffi_<symbol>_run` and `..._pack`.
         run_args: tensor arguments of the run entry point, in its order.
         pack_args: the same of the pack entry point.
-        cpu_features: instruction sets that the code uses, by LLVM's names.
+        cpu_features: instruction sets that the code uses, spelled as in /proc/cpuinfo.
     """
 
     symbol: str
@@ -50,19 +50,13 @@ class KernelSymbol:
             if not set(given) <= set(known) or len(set(given)) != len(given):
                 raise BuildFailed(f"arguments of {self.symbol}", given, f"each once of {known}")
         for feature in self.cpu_features:
-            if feature_name(feature) not in cpu_features():
+            if feature not in cpu_features():
                 raise BuildFailed("cpu feature", feature, f"one of {', '.join(cpu_features())}")
-
-
-def feature_name(llvm_name: str) -> str:
-    """LLVM's name of an instruction set as the C headers write it: "+sse4.2" to "sse4_2"."""
-    return llvm_name.lstrip("+").replace(".", "_").replace("-", "_")
 
 
 def cpu_mask(features: Iterable[str]) -> str:
     """The C expression for a set of instruction sets."""
-    names = sorted({feature_name(feature) for feature in features})
-    return " | ".join(f"TVMCONV_CPU_{name}" for name in names) or "0"
+    return " | ".join(f"TVMCONV_CPU_{name}" for name in sorted(set(features))) or "0"
 
 
 def prototype(kernel: KernelSymbol, kind: str) -> str:

@@ -1,12 +1,13 @@
-/* Instruction sets by their LLVM names. One list: C makes bits and names of it, and Python reads
- * this file, so a name that is not here is refused on both sides. Bits are never renumbered. */
+/* Instruction sets, spelled as in /proc/cpuinfo (pni is SSE3, abm is LZCNT). One list: C makes bits
+ * and names of it, and Python reads this file, so a name that is not here is refused on both
+ * sides. Bits are never renumbered. */
 #ifndef TVMCONV_CPU_H
 #define TVMCONV_CPU_H
 
 #include <stdint.h>
 
 #define TVMCONV_CPU_LIST(X) \
-  X(0, sse3)                \
+  X(0, pni)                 \
   X(1, ssse3)               \
   X(2, sse4_1)              \
   X(3, sse4_2)              \
@@ -14,22 +15,22 @@
   X(5, cx16)                \
   X(6, avx)                 \
   X(7, avx2)                \
-  X(8, bmi)                 \
+  X(8, bmi1)                \
   X(9, bmi2)                \
   X(10, f16c)               \
   X(11, fma)                \
-  X(12, lzcnt)              \
+  X(12, abm)                \
   X(13, movbe)              \
   X(14, avx512f)            \
   X(15, avx512bw)           \
   X(16, avx512cd)           \
   X(17, avx512dq)           \
   X(18, avx512vl)           \
-  X(19, avx512vnni)         \
-  X(20, avx512bf16)         \
-  X(21, avx512fp16)         \
+  X(19, avx512_vnni)        \
+  X(20, avx512_bf16)        \
+  X(21, avx512_fp16)        \
   X(22, avx512vbmi)         \
-  X(23, avxvnni)            \
+  X(23, avx_vnni)           \
   X(24, amx_tile)           \
   X(25, amx_int8)           \
   X(26, amx_bf16)
