@@ -1,11 +1,10 @@
 """tvmconv: describe a convolution once, get a fast and proven kernel that runs without TVM."""
 
+import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -64,3 +63,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+class _Package(ModuleType):
+    """Keeps `tvmconv.validate` and `tvmconv.bench` the functions, whatever was imported before.
+
+    Importing a submodule binds it as an attribute of its package; here two submodules have the
+    name of the function that they hold, and the function is what users call.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

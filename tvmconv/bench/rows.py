@@ -1,0 +1,118 @@
+"""One measured contestant on one convolution, as a frozen value."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tvmconv.spec import ConvSpec
+
+OURS = "tvmconv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A contestant's time and error on a spec; a failure is a row as well, and says so.
+
+    Attributes:
+        spec: canonical text of the convolution.
+        contestant: "tvmconv" or the name of a peer.
+        status: "ok", "wrong answer" or "failed".
+        detail: what went wrong, in one line; empty when all went well.
+        threads: how many threads each contestant could use.
+        flops: twice the multiply-adds of the direct algorithm.
+        bytes_moved: x, weight, bias and output, each once.
+        min_seconds: shortest call; None after a failure, as are the next three.
+        median_seconds: what a caller usually sees.
+        samples: number of timed calls.
+        preempted: share of the slices that lost the CPU.
+        overhead_seconds: the same contestant's time for a convolution of one multiply-add.
+        max_error: largest difference to torch in float64.
+        bound: what the largest difference may be.
+        code_bytes: machine code of the kernel; tvmconv only, as are the next five.
+        packed_bytes: packed weights.
+        compile_seconds: what compiling took.
+        template: id of the template, such as "x86.direct".
+        config: the template's settings, as text.
+        tier: "tuned", "predicted" or "analytic".
+    """
+
+    spec: str
+    contestant: str
+    status: str
+    threads: int
+    flops: int
+    bytes_moved: int
+    detail: str = ""
+    min_seconds: float | None = None
+    median_seconds: float | None = None
+    samples: int = 0
+    preempted: float = 0.0
+    overhead_seconds: float | None = None
+    max_error: float | None = None
+    bound: float | None = None
+    code_bytes: int | None = None
+    packed_bytes: int | None = None
+    compile_seconds: float | None = None
+    template: str = ""
+    config: str = ""
+    tier: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ran and its answer was right."""
+        return self.status == "ok"
+
+    @property
+    def gflops(self) -> float | None:
+        """Work per time of the shortest call, in 1e9 operations a second."""
+        return self.flops / self.min_seconds / 1e9 if self.min_seconds else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"gflops": self.gflops}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The rows of one spec side by side."""
+
+    spec: ConvSpec
+    ours: Row
+    peers: tuple[Row, ...]
+
+    @property
+    def best_peer(self) -> Row | None:
+        """The fastest peer whose answer was right."""
+        timed = [row for row in self.peers if row.ok and row.min_seconds]
+        return min(timed, key=lambda row: row.min_seconds or 0.0, default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster than the best peer the kernel is; above 1 it wins."""
+        best = self.best_peer
+        if best is None or best.min_seconds is None or not self.ours.min_seconds:
+            return None
+        return best.min_seconds / self.ours.min_seconds
+
+
+def layers(rows: Iterable[Row]) -> list[Layer]:
+    """Group rows by their spec, in the order of first appearance."""
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.spec, []).append(row)
+    return [
+        Layer(
+            ConvSpec.parse(text),
+            next(row for row in group if row.contestant == OURS),
+            tuple(row for row in group if row.contestant != OURS),
+        )
+        for text, group in grouped.items()
+    ]
+
+
+def geometric_mean(ratios: Iterable[float | None]) -> float | None:
+    """The mean of ratios that does not depend on which side is the denominator."""
+    from math import exp, log
+
+    known = [ratio for ratio in ratios if ratio]
+    return exp(sum(map(log, known)) / len(known)) if known else None
