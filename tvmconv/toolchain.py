@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 from tvmconv.errors import BuildFailed, EnvironmentProblem
 from tvmconv.runtime.elf import hide_symbols
-from tvmconv.runtime.sources import CORE_SOURCES, HOOKS_SOURCE, SOURCE_DIR, runtime_sources
+from tvmconv.runtime.sources import CORE_SOURCES, SOURCE_DIR, runtime_sources
 
 CFLAGS: Final = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections")
 # `defs`: a symbol that nobody defines fails here, by name, and not when the library is opened.
@@ -114,11 +114,10 @@ def link_shared(
         inputs += [str(p) for p in _source_files(c_sources, work)]
         shared: tuple[str, ...] = ()
         if own_runtime:
-            inputs += [str(SOURCE_DIR / name) for name in (*CORE_SOURCES, HOOKS_SOURCE)]
+            inputs += [str(SOURCE_DIR / name) for name in CORE_SOURCES]
         else:
             library = shared_runtime(target)
-            hooks = library.with_name("hooks.o")
-            shared = (f"-D{SHARED}", str(hooks), str(library), f"-Wl,-rpath,{library.parent}")
+            shared = (f"-D{SHARED}", str(library), f"-Wl,-rpath,{library.parent}")
         built = work / out.name
         _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-shared", *inputs, *shared, *LDFLAGS, *LIBRARIES,
               f"-Wl,-soname,{out.name}", "-o", str(built)])  # fmt: skip
@@ -140,23 +139,19 @@ def compile_objects(
 
 
 def shared_runtime(target: HasTriple | None = None) -> Path:
-    """The runtime as a shared library in the cache folder, with `hooks.o` beside it."""
+    """The runtime as a shared library in the user's cache folder, or in $TVMCONV_CACHE."""
     cc = find_cc(target)
-    folder = _cache_folder() / f"runtime-{_runtime_key(cc)}"
+    folder = _cache_folder()
     library = folder / f"libtvmconv_runtime-{_runtime_key(cc)}.so"
     if library.exists():
         return library
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made aside and renamed: another process may be doing the same.
-    with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
-        sources = [str(SOURCE_DIR / name) for name in CORE_SOURCES]
-        common = [*cc, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}"]
-        _run([*common, "-c", str(SOURCE_DIR / HOOKS_SOURCE), "-o", f"{made}/hooks.o"])
-        _run([*common, "-shared", *sources, *LDFLAGS, *LIBRARIES, f"-Wl,-soname,{library.name}",
-              "-o", f"{made}/{library.name}"])  # fmt: skip
-        folder.mkdir(exist_ok=True)
-        for name in ("hooks.o", library.name):  # the library last: it says that all is there
-            (Path(made) / name).replace(folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [str(SOURCE_DIR / name) for name in CORE_SOURCES]
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as work:
+        built = Path(work) / library.name
+        _run([*cc, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-shared", *sources, *LDFLAGS,
+              *LIBRARIES, f"-Wl,-soname,{library.name}", "-o", str(built)])  # fmt: skip
+        _move(built, library)
     return library
 
 
@@ -193,11 +188,9 @@ def _source_files(c_sources: Sequence[str | Path], work: Path) -> list[Path]:
 
 
 def _move(built: Path, out: Path) -> None:
-    """Rename within one file system, so that nobody sees half a library."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.copyfile(built, beside)
-    beside.chmod(0o755)
-    beside.replace(out)
+    """Rename within one file system: another process may be making or opening the same."""
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=out.parent) as beside:
+        Path(shutil.copy(built, beside)).replace(out)
 
 
 def _run(command: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .sources import (
     CORE_SOURCES,
     HEADERS,
-    HOOKS_SOURCE,
     SOURCE_DIR,
     cpu_features,
     runtime_sources,
@@ -16,7 +15,6 @@ __all__ = [
     "ARGUMENTS",
     "CORE_SOURCES",
     "HEADERS",
-    "HOOKS_SOURCE",
     "SOURCE_DIR",
     "KernelSymbol",
     "cpu_features",

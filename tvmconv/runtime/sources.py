@@ -12,13 +12,11 @@ SOURCE_DIR: Final = Path(__file__).parent / "c"
 PUBLIC_HEADERS: Final = ("tvmconv.h", "tvmconv_cpu.h")
 HEADERS: Final = (*PUBLIC_HEADERS, "runtime.h", "arch.h")
 CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu_x86.c")
-# Once per library of kernels: it defines the pointers that TVM's objects call through.
-HOOKS_SOURCE: Final = "hooks.c"
 
 
 def runtime_sources() -> dict[str, str]:
     """Every file of the runtime, name to text."""
-    names = (*HEADERS, *CORE_SOURCES, HOOKS_SOURCE)
+    names = (*HEADERS, *CORE_SOURCES)
     return {name: (SOURCE_DIR / name).read_text(encoding="utf-8") for name in names}
 
 

@@ -70,8 +70,8 @@ def prototype(kernel: KernelSymbol, kind: str) -> str:
 
 
 def wrapper_source(kernels: Sequence[KernelSymbol]) -> str:
-    """C source that defines the public functions of `kernels` (needs the runtime's headers)."""
-    parts = ['#include "runtime.h"\n']
+    """C source that defines the public functions of `kernels`; a library takes exactly one such."""
+    parts = ['#include "runtime.h"\n', "TVMCONV_DEFINE_HOOKS\n"]
     for kernel in kernels:
         parts += [_definition(kernel, kind) for kind in kinds(kernel)]
     return "\n".join(parts)

@@ -44,11 +44,26 @@ TVMCONV_INSIDE int32_t tvmconv_invoke(tvmconv_entry entry, uint64_t cpu,
                                       const tvmconv_pointer *pointers, int32_t count,
                                       int32_t threads);
 
-/* The three services that TVM's code reaches through weak pointers (hooks.c). */
+/* The three services that TVM's code reaches through the pointers below. */
 TVMCONV_INSIDE int32_t tvmconv_parallel_launch(tvmconv_task task, void *cdata, int32_t num_task);
 TVMCONV_INSIDE void *tvmconv_workspace_alloc(int32_t device_type, int32_t device_id, uint64_t size,
                                              int32_t dtype_code, int32_t dtype_bits);
 TVMCONV_INSIDE int32_t tvmconv_workspace_free(int32_t device_type, int32_t device_id, void *block);
+
+/* TVM's objects hold weak, NULL pointers of these names and call through them without a check. The
+ * generated wrappers define them once per library: there, because a linker would never fetch a
+ * strong definition of its own accord where a weak one will do. */
+#define TVMCONV_HOOK __attribute__((visibility("hidden"))) extern
+TVMCONV_HOOK int32_t (*__TVMBackendParallelLaunch)(tvmconv_task, void *, int32_t);
+TVMCONV_HOOK void *(*__TVMBackendAllocWorkspace)(int32_t, int32_t, uint64_t, int32_t, int32_t);
+TVMCONV_HOOK int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *);
+
+#define TVMCONV_DEFINE_HOOKS                                                           \
+  int32_t (*__TVMBackendParallelLaunch)(tvmconv_task, void *, int32_t) =               \
+      tvmconv_parallel_launch;                                                         \
+  void *(*__TVMBackendAllocWorkspace)(int32_t, int32_t, uint64_t, int32_t, int32_t) =  \
+      tvmconv_workspace_alloc;                                                         \
+  int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *) = tvmconv_workspace_free;
 
 /* Sets how many threads a parallel loop of this host thread may use; returns the old value. */
 TVMCONV_INSIDE int32_t tvmconv_set_threads(int32_t threads);
