@@ -17,7 +17,8 @@ ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int32": 4}
 def out_size(spec: ConvSpec) -> tuple[int, ...]:
     """Return the spatial size of the output.
 
-    conv: floor((I + P0 + P1 - D(K-1) - 1) / S) + 1;
+    conv: floor((I + P0 + P1 - D(K-1) - 1) / S) + 1; deform_conv: the same, but torchvision
+    divides as C does, toward zero, so that a kernel may stand out by less than one stride;
     conv_transpose: (I-1)S - P0 - P1 + D(K-1) + A + 1.
     """
     axes = zip(
@@ -32,7 +33,10 @@ def out_size(spec: ConvSpec) -> tuple[int, ...]:
     )
     if spec.op == "conv_transpose":
         return tuple((i - 1) * s - p0 - p1 + d * (k - 1) + a + 1 for i, k, s, d, p0, p1, a in axes)
-    return tuple((i + p0 + p1 - d * (k - 1) - 1) // s + 1 for i, k, s, d, p0, p1, _ in axes)
+    room = [(i + p0 + p1 - d * (k - 1) - 1, s) for i, k, s, d, p0, p1, _ in axes]
+    if spec.op == "deform_conv":
+        return tuple(int(length / s) + 1 for length, s in room)
+    return tuple(length // s + 1 for length, s in room)
 
 
 def macs(spec: ConvSpec) -> int:

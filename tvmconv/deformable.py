@@ -38,7 +38,7 @@ def sample_taps(spec: ConvSpec, x: torch.Tensor, offset: torch.Tensor) -> torch.
     w = torch.where(inside, w, torch.zeros_like(w))
     h0, w0 = h.floor(), w.floor()
     lh, lw = h - h0, w - w0
-    flat = x.reshape(spec.n, spec.offset_groups, -1, ih * iw)
+    flat = x.reshape(spec.n, spec.offset_groups, spec.ic // spec.offset_groups, ih * iw)
     total = torch.zeros(())
     for row, col, weight in (
         (h0, w0, (1 - lh) * (1 - lw)),

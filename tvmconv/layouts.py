@@ -57,14 +57,25 @@ def canonical(layout: str, rank: int, allowed: tuple[str, ...], argument: str) -
     return name
 
 
-def shape(layout: str, n: int, channels: int, groups: int, size: tuple[int, ...]) -> tuple[int, ...]:
+def of_rank(layout: str, rank: int) -> str:
+    """Return the memory order for a rank from its own name, or from NCHW or NHWC at any rank."""
+    first, last = channels_first(rank), channels_last(rank)
+    name = {"NCHW": first, "NHWC": last}.get(str(layout).upper(), layout)
+    return canonical(name, rank, (first, last), "layout")
+
+
+def shape(
+    layout: str, n: int, channels: int, groups: int, size: tuple[int, ...]
+) -> tuple[int, ...]:
     """Return the shape in memory order; `channels` is the total, `size` one int per space axis."""
     length = {"N": n, "G": groups, "C": channels // groups if "G" in layout else channels}
     length.update(zip(SPATIAL[len(size)], size, strict=True))
     return tuple(length[letter] for letter in layout)
 
 
-def strides(layout: str, n: int, channels: int, groups: int, size: tuple[int, ...]) -> dict[str, int]:
+def strides(
+    layout: str, n: int, channels: int, groups: int, size: tuple[int, ...]
+) -> dict[str, int]:
     """Return for each letter how many elements apart its neighbours lie in a dense tensor."""
     lengths = shape(layout, n, channels, groups, size)
     return {letter: prod(lengths[i + 1 :]) for i, letter in enumerate(layout)}

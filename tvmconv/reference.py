@@ -208,7 +208,8 @@ def _deformable_columns(spec: ConvSpec, x: torch.Tensor, operands: Operands) -> 
     if operands.mask is not None:
         mask = _tensor(to_canonical(operands.mask, layout, n, channels, 1, size), dtype)
         per_group = spec.ic // spec.offset_groups
-        columns = columns * mask.reshape(n, -1, taps, *size).repeat_interleave(per_group, 1)
+        mask = mask.reshape(n, spec.offset_groups, taps, *size)
+        columns = columns * mask.repeat_interleave(per_group, 1)
     return columns
 
 

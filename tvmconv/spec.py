@@ -10,13 +10,16 @@ v = v + residual; y = activation(v)``, each only when the spec asks for it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import prod
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
-from tvmconv import arithmetic, layouts, legality
+from tvmconv import arithmetic, gradients, layouts, legality
 from tvmconv.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Size = tuple[int, ...]
 
@@ -95,21 +98,21 @@ class ConvSpec:
     def __post_init__(self) -> None:
         """Bring every field to its one form and check the whole."""
         for name in ("n", "ic", "oc", "groups", "offset_groups"):
-            self._set(name, _int(name, getattr(self, name)))
-        self._set("kernel", _ints("kernel", self.kernel))
+            self._set(name, as_int(name, getattr(self, name)))
+        self._set("kernel", as_ints("kernel", self.kernel))
         if self.rank not in layouts.SPATIAL:
             raise SpecError("kernel", self.kernel, "one, two or three spatial axes")
         for name, default in _DEFAULTS.items():
             given = getattr(self, name)
-            full = (default,) * self.rank if given == () else _ints(name, given)
+            full = (default,) * self.rank if given == () else as_ints(name, given)
             if len(full) != self.rank:
                 raise SpecError(name, given, f"one int per axis ({self.rank})")
             self._set(name, full)
         for name in ("flip", "bias", "scale_shift", "residual", "mask"):
             if not isinstance(getattr(self, name), bool):
                 raise SpecError(name, getattr(self, name), "True or False")
-        self._set("pad_value", _float("pad_value", self.pad_value))
-        args = tuple(_float("activation_args", value) for value in self.activation_args)
+        self._set("pad_value", as_float("pad_value", self.pad_value))
+        args = tuple(as_float("activation_args", value) for value in self.activation_args)
         self._set("activation_args", args)
         for name, allowed in (
             ("in_layout", layouts.allowed_in(self.rank)),
@@ -254,6 +257,38 @@ class ConvSpec:
         """The command line that validates this spec."""
         return f"tvmconv validate {self}"
 
+    def linear(self) -> ConvSpec:
+        """Return the same convolution without bias and without what follows it."""
+        return replace(
+            self,
+            bias=False,
+            scale_shift=False,
+            residual=False,
+            activation="none",
+            activation_args=(),
+        )
+
+    @classmethod
+    def from_torch(
+        cls, module: nn.Module, input_shape: Sequence[int], layout: str = "NCHW"
+    ) -> ConvSpec:
+        """Describe a torch.nn convolution; see tvmconv.from_torch."""
+        from tvmconv import from_torch
+
+        return from_torch.from_torch(module, input_shape, layout)
+
+    def grad_input(self) -> ConvSpec:
+        """Return the spec of the gradient by x; see tvmconv.gradients.grad_input."""
+        return gradients.grad_input(self)
+
+    def grad_weight(self) -> ConvSpec:
+        """Return the spec of the gradient by the weight; see tvmconv.gradients.grad_weight."""
+        return gradients.grad_weight(self)
+
+    def grad_bias(self) -> ConvSpec:
+        """Return the spec of the gradient by the bias; see tvmconv.gradients.grad_bias."""
+        return gradients.grad_bias(self)
+
 
 # What an empty tuple stands for, per axis.
 _DEFAULTS = {
@@ -271,20 +306,23 @@ def default_weight_layout(op: str) -> str:
     return "IO" if op == "conv_transpose" else "OI"
 
 
-def _int(name: str, value: SupportsIndex) -> int:
+def as_int(name: str, value: SupportsIndex) -> int:
+    """Return an int (a numpy integer is one too), or raise SpecError naming the argument."""
     # torch refuses a bool and a float where it wants an int; so does this.
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise SpecError(name, value, "an int")
     return operator.index(value)
 
 
-def _ints(name: str, values: Iterable[SupportsIndex]) -> Size:
+def as_ints(name: str, values: Iterable[SupportsIndex]) -> Size:
+    """Return a tuple of ints, or raise SpecError naming the argument."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise SpecError(name, values, "a tuple of ints, one per axis")
-    return tuple(_int(name, value) for value in values)
+    return tuple(as_int(name, value) for value in values)
 
 
-def _float(name: str, value: float) -> float:
+def as_float(name: str, value: float) -> float:
+    """Return a float that has one text, or raise SpecError naming the argument."""
     try:
         # Adding 0.0 turns -0.0 into 0.0, which is equal to it but has another text.
         return float(value) + 0.0

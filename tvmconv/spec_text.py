@@ -252,6 +252,7 @@ _PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], dict[str, Any]]], ...] = (
 
 _ALLOWED = (
     "g<groups>, s<stride>, d<dilation>, p<padding>, a<output padding>, og<offset groups>, "
-    "const<value>, " + ", ".join((*_MODES, *_FLAGS, *_ACTIVATIONS, *_DTYPES, *_ACC_DTYPES))
+    "const<value>, "
+    + ", ".join((*_MODES, *_FLAGS, *_ACTIVATIONS, *_DTYPES, *_ACC_DTYPES))
     + ", a layout such as nhwc, oi, io"
 )
