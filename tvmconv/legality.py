@@ -1,10 +1,10 @@
 """What makes a convolution legal: torch's rules, checked when a ConvSpec is made.
 
-Each rule was tried against torch 2.13; tests/unit/test_legality.py tries them again. Two differences
-are meant. torch answers an input of zero channels with an output of zero channels, whatever
-out_channels says, so zero channels are an error here. And torch skips some checks of an empty
-batch, which here has the rules of a batch of one. Negative padding (cropping) is accepted at the
-end of an axis for the specs of gradients by weight; the constructors in tvmconv.make refuse it.
+Each rule was tried against torch 2.13; tests/unit/test_legality.py tries them again. Two
+differences are meant. torch answers an input of zero channels with an output of zero channels,
+whatever out_channels says, so zero channels are an error here. And torch skips some checks of an
+empty batch, which here has the rules of a batch of one. Negative padding (cropping) is accepted at
+the end of an axis for specs of gradients; the constructors in tvmconv.make refuse it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Constructors of specs, named and parametrised as in torch.nn.
 
 ``x_shape`` is the input's shape in the memory order of ``layout``; ``layout`` is "NCHW" (channels
-first) or "NHWC" (channels last) at every rank, or the rank's own name ("NCL", "NDHWC", ...). tvmconv.padding lists the forms of ``padding``.
+first) or "NHWC" (channels last) at every rank, or the rank's own name ("NCL", "NDHWC", ...).
+tvmconv.padding lists the forms of ``padding``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""Convolutions of well-known networks at their usual input size, batch 1.
+
+data/workloads.json holds for each network its distinct convolutions as
+``[name of the first such layer, how often it occurs, spec text, multiply-adds, what follows]``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from tvmconv.errors import SpecError
+from tvmconv.spec import ConvSpec
+
+
+class Layer(NamedTuple):
+    """A distinct convolution of a network: its first name, how often it occurs, and its spec."""
+
+    name: str
+    repeats: int
+    spec: ConvSpec
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the networks."""
+    return tuple(_table())
+
+
+def load(network: str, *, fused: bool = False) -> tuple[Layer, ...]:
+    """Return the distinct convolutions of a network, in the order in which data passes them.
+
+    Args:
+        network: one of `names()`.
+        fused: give a spec the bias that a following batch norm folds into and the activation that
+            comes next, as a deployed network has them; otherwise it is the convolution alone.
+
+    Raises:
+        SpecError: for an unknown network.
+    """
+    table = _table()
+    if network not in table:
+        raise SpecError("network", network, _suggest(network))
+    layers = []
+    for name, count, text, _, followed_by in table[network]:
+        spec = ConvSpec.parse(text)
+        layers.append(Layer(name, count, _fuse(spec, followed_by.split()) if fused else spec))
+    return tuple(layers)
+
+
+def resolve(text: str) -> tuple[Layer, ...]:
+    """Return the layers that a text names.
+
+    | text                        | gives                                            |
+    | --------------------------- | ------------------------------------------------ |
+    | conv2d_n1c3s8x8_o4k3x3      | that spec, named by its text                     |
+    | resnet50                    | all distinct convolutions of the network         |
+    | mobilenet_v2:3              | the fourth of them: they are counted from 0      |
+    | resnet50:layer1.0.conv3     | the one of that name                             |
+
+    Raises:
+        SpecError: for what is none of these.
+    """
+    if re.match(r"[a-z]+[123]d_", text.strip().lower()) and text.strip() not in _table():
+        spec = ConvSpec.parse(text)
+        return (Layer(str(spec), 1, spec),)
+    network, _, which = text.strip().partition(":")
+    layers = load(network)
+    if not which:
+        return layers
+    chosen = tuple(layer for index, layer in enumerate(layers) if which in (str(index), layer.name))
+    if not chosen:
+        allowed = f"{network}:0 to {network}:{len(layers) - 1}, or {network}:{layers[0].name} etc."
+        raise SpecError("layer", text, allowed)
+    return chosen
+
+
+Row = tuple[str, int, str, int, str]
+
+
+@cache
+def _table() -> dict[str, list[Row]]:
+    text = files("tvmconv").joinpath("data/workloads.json").read_text(encoding="utf-8")
+    table: dict[str, list[Row]] = json.loads(text)
+    return table
+
+
+def _suggest(name: str) -> str:
+    near = get_close_matches(name, names(), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"a spec text such as conv2d_n1c3s8x8_o4k3x3_p1, or one of {', '.join(names())}{hint}"
+
+
+_ACTIVATIONS = {
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "Hardswish": "hardswish",
+    "GELU": "gelu",
+    "Tanh": "tanh",
+}
+
+
+def _fuse(spec: ConvSpec, followed_by: list[str]) -> ConvSpec:
+    if followed_by and followed_by[0].startswith("BatchNorm"):
+        spec = replace(spec, bias=True)
+        followed_by = followed_by[1:]
+    activation = _ACTIVATIONS.get(followed_by[0]) if followed_by else None
+    return replace(spec, activation=activation) if activation else spec
