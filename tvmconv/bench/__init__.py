@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.bench.machine import Machine
+from tvmconv.bench.roofline import Roofline, measure_roofline
 from tvmconv.bench.rows import Layer, Row, geometric_mean, layers
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Measured:
 
     machine: Machine
     rows: tuple[Row, ...]
+    roofline: Roofline | None = None
 
     @property
     def ok(self) -> bool:
@@ -46,6 +48,7 @@ class Measured:
         ]
         return {
             "machine": self.machine.as_dict(),
+            "roofline": self.roofline.as_dict() if self.roofline else None,
             "layers": summary,
             "geometric_mean_ratio": geometric_mean(layer.ratio for layer in compared),
             "rows": [row.as_dict() for row in self.rows],
@@ -103,17 +106,20 @@ def measure(
     from tvmconv.bench.contest import compare
     from tvmconv.bench.peers import names_for, opened
 
-    threads = kernels[0].threads if kernels else 1
+    if not kernels:
+        return Measured(Machine.here(1), ())
+    threads = kernels[0].threads
     machine = Machine.here(threads)
     for kernel in kernels:
         names_for(peers, kernel.spec)
+    roofline = measure_roofline(kernels[0].target.lanes, threads)
     rows: list[Row] = []
     with opened(threads) as host:
-        overheads = _overheads(kernels, peers, host) if kernels else {}
+        overheads = _overheads(kernels, peers, host)
         for kernel in kernels:
             on_step(str(kernel.spec))
             rows += compare(kernel, peers, host, seconds=seconds, overheads=overheads, seed=seed)
-    return Measured(machine, tuple(rows))
+    return Measured(machine, tuple(rows), roofline)
 
 
 def _overheads(kernels: "Sequence[Kernel]", peers: Sequence[str], host: Any) -> dict[str, float]:

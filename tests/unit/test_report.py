@@ -1,0 +1,114 @@
+"""The table and the report, made from invented figures."""
+
+import io
+import random
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tvmconv import workloads
+from tvmconv.bench import Machine, Measured
+from tvmconv.bench.labels import kilobytes, label, microseconds
+from tvmconv.bench.report import Card, write_report
+from tvmconv.bench.roofline import Roofline
+from tvmconv.bench.rows import Row
+from tvmconv.bench.table import print_measured
+from tvmconv.spec import ConvSpec
+
+
+def invented(network: str = "resnet50") -> Measured:
+    """Rows that look like those of a run; the third peer fails on the first layer."""
+    draw = random.Random(1)
+    rows = []
+    for i, (_, _, spec) in enumerate(workloads.load(network, fused=True)):
+        for contestant in ("tvmconv", "torch_nchw", "torch_channels_last", "torch_frozen"):
+            ours = contestant == "tvmconv"
+            failed = i == 0 and contestant == "torch_frozen"
+            seconds = spec.flops / draw.uniform(*((180e9, 250e9) if ours else (90e9, 230e9)))
+            rows.append(
+                Row(
+                    spec=str(spec),
+                    contestant=contestant,
+                    status="failed" if failed else "ok",
+                    detail="RuntimeError: could not create a <primitive>" if failed else "",
+                    threads=1,
+                    flops=spec.flops,
+                    bytes_moved=spec.bytes_moved,
+                    min_seconds=None if failed else seconds,
+                    median_seconds=None if failed else 1.05 * seconds,
+                    samples=0 if failed else 200,
+                    overhead_seconds=2e-6 if ours else 5e-6,
+                    max_error=draw.uniform(1e-6, 9e-6),
+                    bound=2e-5 if ours else 1e-1,
+                    code_bytes=draw.randrange(4000, 30000) if ours else None,
+                    packed_bytes=4 * spec.params if ours else None,
+                    compile_seconds=0.2 if ours else None,
+                    template="x86.direct" if ours else "",
+                    config="tile_oc=32 tile_ow=14" if ours else "",
+                    tier="analytic" if ours else "",
+                )
+            )
+    return Measured(Machine.here(1), tuple(rows), Roofline(260.0, 180.0, 38.0))
+
+
+def test_report_is_one_self_contained_file(tmp_path: Path) -> None:
+    measured = invented()
+    path = write_report(
+        measured,
+        tmp_path / "new" / "report.html",
+        title="ResNet-50 <on this machine>",
+        cards=(Card("23 of 23", "kernels proven"),),
+        bundle={"shared library": 400_000, "golden vectors": 9_000_000},
+    )
+    html = path.read_text(encoding="utf-8")
+    assert "ResNet-50 &lt;on this machine&gt;" in html
+    assert "could not create a &lt;primitive&gt;" in html
+    assert html.count('src="data:image/svg+xml;base64,') == 6
+    assert not re.search(r'(src|href)="(?!data:)', html), "refers to another file"
+    for row in measured.rows:
+        assert row.spec in html
+    assert "geometric mean" in html
+
+
+def test_report_of_one_layer_without_peers(tmp_path: Path) -> None:
+    measured = invented("lenet5")
+    ours = tuple(row for row in measured.rows if row.contestant == "tvmconv")[:1]
+    html = write_report(Measured(measured.machine, ours), tmp_path / "r.html").read_text()
+    assert html.count("<img") == 3
+
+
+def test_table_fits_a_terminal_and_names_failures() -> None:
+    text = io.StringIO()
+    print_measured(invented(), Console(file=text, width=100))
+    lines = text.getvalue().splitlines()
+    assert any("7x7 3→64 @224x224 /2" in line for line in lines)
+    assert any("torch_frozen on conv2d_n1c3s224x224" in line for line in lines)
+    assert "geometric mean" in text.getvalue()
+    rows = [line for line in lines if "direct" in line]
+    assert len(rows) == 23
+    assert all(line.rstrip().endswith("KB") for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("conv2d_n1c3s224x224_o64k7x7_s2_p3", "7x7 3→64 @224x224 /2"),
+        ("conv2d_n2c32s8x8_o32k3x3_g32", "3x3 32→32 @8x8 depthwise n2"),
+        ("conv1d_n1c8s50_o16k3_g4_d2_nwc", "3 8→16 @50 d2 g4 NWC"),
+        ("convt2d_n1c8s5x5_o4k4x4_s2x1", "4x4 8→4 @5x5 transposed /2x1"),
+    ],
+)
+def test_labels(text: str, short: str) -> None:
+    assert label(ConvSpec.parse(text)) == short
+
+
+def test_units() -> None:
+    assert [microseconds(s) for s in (1.234e-6, 455e-6, None)] == ["1.2", "455", "-"]
+    assert [kilobytes(b) for b in (512, 40 << 10, 3 << 20, None)] == [
+        "0.5 KB",
+        "40.0 KB",
+        "3.0 MB",
+        "-",
+    ]
