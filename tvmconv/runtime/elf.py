@@ -87,10 +87,13 @@ def _symbols(data: bytes) -> Iterator[_Symbol]:
 
 
 def hide_symbols(data: bytes) -> bytes:
-    """The object with every global symbol made hidden: linked by name, never exported."""
+    """The object with every symbol that it defines made hidden: linked by name, never exported.
+
+    What it needs from elsewhere (LLVM calls memset and memcpy) must stay visible.
+    """
     out = bytearray(data)
     for symbol in _symbols(data):
-        if symbol.binding != _LOCAL:
+        if symbol.binding != _LOCAL and symbol.section != 0:
             out[symbol.at] = out[symbol.at] & ~3 | _HIDDEN
     return bytes(out)
 

@@ -1,0 +1,1 @@
+"""Schedule templates, one file each, found by tvmconv.template's registry."""

@@ -1,0 +1,102 @@
+"""Predicted cycles of a form on one x86 core: what ranks templates and picks untuned configs.
+
+Compute is bound by two vector FMAs and two loads a cycle and by the FMA's latency of four cycles;
+staging and storing are bound by memory. The constants were fitted on a Zen 5 core; what matters is
+the order of candidates, not the absolute number.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from tvmconv.declare.form import Form
+from tvmconv.problem import Problem
+from tvmconv.target import Target
+
+FMA_PER_CYCLE = 2.0
+LOADS_PER_CYCLE = 2.0
+FMA_LATENCY_CYCLES = 4.0
+SPILL_FACTOR = 3.0
+TILE_OVERHEAD_CYCLES = 12.0
+L3_BYTES_PER_CYCLE = 8.0
+
+
+def accumulators(form: Form, lanes: int) -> int:
+    """Vector registers that one register tile accumulates in."""
+    return form.tile_oc * form.tile_oh * form.tile_ow // lanes
+
+
+def step_cycles(form: Form, target: Target, loads: float) -> float:
+    """Cycles of one reduction step of one tile."""
+    held = accumulators(form, target.lanes)
+    fma = held / FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
+    return max(fma, loads / LOADS_PER_CYCLE, FMA_LATENCY_CYCLES)
+
+
+def reduction_steps(problem: Problem) -> float:
+    """Reduction steps per output of an average phase; taps wholly in the padding are skipped."""
+    taps = prod(_live_taps(a) for a in problem.axes)
+    return problem.icg * taps
+
+
+def _live_taps(axis: object) -> float:
+    from tvmconv.problem import Axis
+
+    assert isinstance(axis, Axis)
+    return max(0.25, sum(axis.tap_counts) / len(axis.tap_counts))
+
+
+def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:
+    """All tiles, rounding up included."""
+    shape = form.blocked_shape(problem)
+    tiles = prod(shape) / (form.tile_oc * form.tile_oh * form.tile_ow)
+    step = step_cycles(form, target, loads)
+    return tiles * (reduction_steps(problem) * step + TILE_OVERHEAD_CYCLES)
+
+
+def blocks(problem: Problem, form: Form) -> int:
+    """How many windows are staged for one n and g."""
+    d, h, w = form.quotients(problem)
+    return d * (h // form.block_oh) * (w // form.block_ow)
+
+
+def staged_elems(problem: Problem, form: Form) -> float:
+    """Elements that the stage writes in one run."""
+    if form.stage == "none":
+        return 0.0
+    d, h, w = problem.axes
+    window = (
+        (d.window(1) - d.low) * (h.window(form.block_oh) - h.low) * (w.window(form.block_ow) - w.low)
+    )
+    channels = problem.icg * (form.blocks(problem) * form.tile_oc if form.per_lane else problem.g)
+    return float(max(1, problem.n) * blocks(problem, form) * window * channels)
+
+
+def window_bytes(problem: Problem, form: Form) -> float:
+    """Bytes of one staged (or read) window."""
+    d, h, w = problem.axes
+    window = (
+        (d.window(1) - d.low) * (h.window(form.block_oh) - h.low) * (w.window(form.block_ow) - w.low)
+    )
+    return 4.0 * window * problem.icg * (form.tile_oc if form.per_lane else 1)
+
+
+def memory_cycles(
+    problem: Problem, form: Form, target: Target, stage_elem: float, store_elem: float
+) -> float:
+    """Staging, storing, and streaming weights that do not stay in the second-level cache."""
+    shape = form.blocked_shape(problem)
+    weights = 4.0 * form.weight_elems(problem) / form.groups(problem)
+    resident = weights + window_bytes(problem, form) < 0.8 * target.l2_bytes
+    runs = shape[0] * form.groups(problem) * (1 if resident else blocks(problem, form))
+    stream = weights * runs / L3_BYTES_PER_CYCLE * (0.0 if resident and runs == 1 else 0.5)
+    stage = staged_elems(problem, form) * stage_elem
+    return stage + prod(shape) * store_elem + stream
+
+
+def balanced_block(extent: int, tile: int, limit: int) -> int:
+    """Block size, whole tiles and at most about ``limit``, that splits an extent evenly."""
+    tiles = -(-extent // tile)
+    per_block = max(1, min(tiles, limit // tile))
+    count = -(-tiles // per_block)
+    return -(-tiles // count) * tile

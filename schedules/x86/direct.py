@@ -1,0 +1,77 @@
+"""Dense direct convolution, output channels in the lanes.
+
+    parallel n, g, part, d, rows, columns:
+        xpad[window][ic] = x, padded                                (unless x is read in place)
+        for block of tile_oc channels, phase, row, column tile:
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0              28 of 32 registers on AVX-512
+            for kd, kh, kw (taps in the padding skipped), ic:
+                w = packed[block][kd][kh][kw][ic][0 : tile_oc]      read front to back
+                acc[i][j] += broadcast(xpad[i + kh][j + kw][ic]) * w
+            y[tile] = epilogue(acc)
+
+The register tile follows Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions
+on SIMD Architectures" (SC 2018): broadcasts from the input, vectors from packed weights.
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import Form
+from tvmconv.problem import Problem
+from tvmconv.template import Task, register
+
+from .recipe import Recipe, channels_last_copy, tile_choices
+
+TILE_OH = (1, 2, 3, 4, 6, 7, 8)
+TILE_OW = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 24, 28)
+VECTORS = (1, 2, 3, 4)
+
+
+def supports(task: Task) -> str | None:
+    """Any forward spec with taps; lanes idle when a group has few outputs."""
+    if task.spec.op != "conv":
+        return f"{task.spec.op} has a template of its own"
+    if task.spec.is_pointwise:
+        return "1x1 has a template of its own"
+    return None
+
+
+def tiles(task: Task) -> dict[str, tuple[int, ...]]:
+    """Register tiles to try."""
+    _, h, w = task.problem.axes
+    return {
+        "tile_oc": tuple(v * task.target.lanes for v in VECTORS),
+        "tile_oh": tile_choices(h.quotients, TILE_OH),
+        "tile_ow": tile_choices(w.quotients, TILE_OW),
+    }
+
+
+def loads(task: Task, form: Form) -> float:
+    """A broadcast per output position and a vector per weight register."""
+    return form.tile_oh * form.tile_ow + form.tile_oc / task.target.lanes
+
+
+def store_elem(problem: Problem) -> float:
+    """Channels-first output is transposed from the registers."""
+    return 0.15 if problem.output_channels_last else 0.5
+
+
+def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
+    """A few channels per iteration, so that loop control hides behind the FMAs."""
+    return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.direct",
+        supports=supports,
+        vector="oc",
+        per_lane=False,
+        tiles=tiles,
+        stages=channels_last_copy,
+        loads=loads,
+        stage_elem=lambda problem: 0.25,
+        store_elem=store_elem,
+        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_ic=unroll_ic,
+    ).template()
+)

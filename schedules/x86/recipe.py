@@ -1,0 +1,238 @@
+"""From a recipe to a template: what all templates built on nest.py do in the same way.
+
+A recipe says which tiles may be tried, how a config becomes a Form and a Nest, and what a step
+costs; this file turns it into a space with a validity filter, an analytic default and an apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from tvm import s_tir
+
+from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
+from tvmconv.problem import Problem
+from tvmconv.space import Config, ConfigSpace, Value
+from tvmconv.template import Task, Template
+
+from . import cost
+from .nest import Nest, schedule_nest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One template's own part.
+
+    Attributes:
+        id: template id.
+        supports: reason why not, or None.
+        vector: which axis fills the lanes, "oc" or "ow".
+        per_lane: whether each lane has its own input channels.
+        tiles: choices of tile_oc, tile_oh and tile_ow.
+        stages: ways to read x.
+        loads: vector loads and broadcasts of one reduction step of one tile.
+        stage_elem: cycles to stage one element.
+        store_elem: cycles to store one element.
+        unroll_taps: how many tap loops to unroll for a form.
+        unroll_ic: input channels per iteration for a form.
+    """
+
+    id: str
+    supports: Callable[[Task], str | None]
+    vector: str
+    per_lane: bool
+    tiles: Callable[[Task], dict[str, tuple[int, ...]]]
+    stages: Callable[[Problem], tuple[str, ...]]
+    loads: Callable[[Task, Form], float]
+    stage_elem: Callable[[Problem], float]
+    store_elem: Callable[[Problem], float]
+    unroll_taps: Callable[[Problem, Form, int], int]
+    unroll_ic: Callable[[Problem, Form, int], int]
+
+    def template(self) -> Template:
+        """The template that this recipe describes."""
+        return Template(
+            id=self.id,
+            algorithm="direct",
+            supports=self.supports,
+            space=self.space,
+            default=self.default,
+            cycles=lambda task, config: self.cycles(task, self.form(config)),
+            declare=self.declare,
+            apply=self.apply,
+        )
+
+    def form(self, config: Config) -> Form:
+        """Blocks are rounded up to whole tiles."""
+        tile_oh, tile_ow = config.integer("tile_oh"), config.integer("tile_ow")
+        return Form(
+            vector=self.vector,
+            tile_oc=config.integer("tile_oc"),
+            tile_oh=tile_oh,
+            tile_ow=tile_ow,
+            block_oh=-(-config.integer("block_oh") // tile_oh) * tile_oh,
+            block_ow=-(-config.integer("block_ow") // tile_ow) * tile_ow,
+            stage=config.text("stage"),
+            per_lane=self.per_lane,
+        )
+
+    def space(self, task: Task) -> ConfigSpace:
+        """Tiles that fit the registers, blocks that split the output evenly."""
+        problem = task.problem
+        knobs: dict[str, tuple[Value, ...]] = {
+            **self.tiles(task),
+            "block_oh": _even_parts(problem.axes[1].quotients, 32),
+            "block_ow": _even_parts(problem.axes[2].quotients, 512),
+            "parts": (1,) if task.threads == 1 else (1, 2, 4, 8, 16),
+            "stage": self.stages(problem),
+        }
+        return ConfigSpace(knobs, lambda config: self.invalid(task, config))
+
+    def invalid(self, task: Task, config: Config) -> str | None:
+        """Why a config cannot be applied, or None."""
+        form, target = self.form(config), task.target
+        reason = self.too_wide(task, form)
+        if reason is not None:
+            return reason
+        if form.blocks(task.problem) % config.integer("parts"):
+            return "parts must divide the channel blocks"
+        if form.stage == "none" and not covers(task.problem, form):
+            return "whole tiles would read past the end of x"
+        if cost.window_bytes(task.problem, form) > max(8 * target.l2_bytes, 1 << 21):
+            return "the staged window is larger than the caches"
+        return None
+
+    def too_wide(self, task: Task, form: Form) -> str | None:
+        """Why a register tile spills, or None."""
+        lanes, registers = task.target.lanes, task.target.registers
+        held = cost.accumulators(form, lanes)
+        operands = form.tile_oc // lanes + 1 if self.vector == "oc" else 2
+        if not task.target.fma:
+            operands += 1
+        if held + operands > registers:
+            return f"{held} accumulators and {operands} operands exceed {registers} registers"
+        return None
+
+    def default(self, task: Task) -> Config:
+        """The cheapest tile by predicted cycles, each with blocks that fit the cache."""
+        best = min(self._candidates(task), key=lambda c: self.cycles(task, self.form(c)))
+        return best
+
+    def _candidates(self, task: Task) -> Iterator[Config]:
+        tiles = self.tiles(task)
+        found = False
+        for stage in self.stages(task.problem):
+            for tile in product(*tiles.values()):
+                config = self._blocked(task, dict(zip(tiles, tile, strict=True)), stage)
+                if config is not None:
+                    found = True
+                    yield config
+            if found:
+                return
+
+    def _blocked(self, task: Task, tile: dict[str, int], stage: str) -> Config | None:
+        """The largest blocks whose window takes a third of the second-level cache."""
+        problem = task.problem
+        whole = Config.of(
+            **tile,
+            block_oh=tile["tile_oh"],
+            block_ow=tile["tile_ow"],
+            parts=1,
+            stage=stage,
+        )
+        if self.too_wide(task, self.form(whole)) is not None:
+            return None
+        columns = _even_parts(problem.axes[2].quotients, 512)
+        rows = _even_parts(problem.axes[1].quotients, 32)
+        limit = task.target.l2_bytes // 3
+        config = whole
+        for name, choices in (("block_ow", columns), ("block_oh", rows)):
+            items = dict(config.items)
+            for choice in reversed(choices):
+                items[name] = choice
+                candidate = Config(tuple(items.items()))
+                fits = cost.window_bytes(problem, self.form(candidate)) <= limit
+                if fits or choice == choices[0]:
+                    config = candidate
+                    break
+        config = self._for_threads(task, config)
+        return config if self.invalid(task, config) is None else None
+
+    def _for_threads(self, task: Task, config: Config) -> Config:
+        """Smaller row blocks, then channel parts, until the parallel loop feeds all threads."""
+        if task.threads == 1:
+            return config
+        problem, items = task.problem, dict(config.items)
+
+        def tasks() -> int:
+            form = self.form(Config(tuple(items.items())))
+            outer = max(1, problem.n) * form.groups(problem) * cost.blocks(problem, form)
+            own = form.blocks(problem) if form.per_lane else int(items["parts"])
+            return outer * own
+
+        for name, choices in (
+            ("parts", (2, 4, 8, 16)),
+            ("block_oh", tuple(reversed(_even_parts(problem.axes[1].quotients, 32)))),
+            ("block_ow", tuple(reversed(_even_parts(problem.axes[2].quotients, 512)))),
+        ):
+            for choice in choices:
+                if tasks() % task.threads == 0 or tasks() >= 8 * task.threads:
+                    return Config(tuple(items.items()))
+                before = items[name]
+                blocks = self.form(config).blocks(problem)
+                if name == "parts" and (form_parts := blocks % choice):
+                    del form_parts
+                    continue
+                items[name] = min(int(before), choice) if name != "parts" else choice
+        return Config(tuple(items.items()))
+
+    def cycles(self, task: Task, form: Form) -> float:
+        """Predicted cycles on one core."""
+        problem, target = task.problem, task.target
+        compute = cost.compute_cycles(problem, form, target, self.loads(task, form))
+        stage, store = self.stage_elem(problem), self.store_elem(problem)
+        return compute + cost.memory_cycles(problem, form, target, stage, store)
+
+    def declare(self, task: Task, config: Config) -> tuple[Declaration, Declaration]:
+        """TE of run and of pack."""
+        form = self.form(config)
+        return (
+            declare_direct(task.spec, task.problem, form),
+            declare_packing(task.spec, task.problem, form),
+        )
+
+    def apply(self, task: Task, config: Config, declaration: Declaration) -> s_tir.Schedule:
+        """Schedule run."""
+        form, lanes = self.form(config), task.target.lanes
+        nest = Nest(
+            lanes=lanes,
+            parts=config.integer("parts"),
+            unroll_ic=self.unroll_ic(task.problem, form, lanes),
+            unroll_taps=self.unroll_taps(task.problem, form, lanes),
+        )
+        return schedule_nest(declaration, task.problem, form, nest)
+
+
+def covers(problem: Problem, form: Form) -> bool:
+    """True when rounding up to whole blocks reads nothing that is not there."""
+    quotients = form.quotients(problem)
+    return all(a.window(q) <= a.in_extent for a, q in zip(problem.axes, quotients, strict=True))
+
+
+def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes up to the extent; the extent itself when it is smaller than all of them."""
+    return tuple(s for s in sizes if s <= extent) or (min(sizes),)
+
+
+def _even_parts(extent: int, most: int) -> tuple[int, ...]:
+    """Block sizes that split an extent into equal parts, smallest first."""
+    counts = sorted({*range(1, 17), *(1 << k for k in range(5, 11)), *(3 << k for k in range(3, 9))})
+    return tuple(sorted({-(-extent // k) for k in counts if k <= min(most, extent)}))
+
+
+def channels_last_copy(problem: Problem) -> tuple[str, ...]:
+    """In place when no tap leaves x, else (or as a second choice) a copy in x's own order."""
+    copy = "pixels" if problem.channels_last else "planes"
+    return (copy,) if problem.is_padded else ("none", copy)

@@ -1,0 +1,75 @@
+"""From a task and a config to an object file: declare, schedule, lower, compile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvmconv.environment import check_environment
+from tvmconv.space import Config
+from tvmconv.template import Task, Template
+
+
+@dataclass(frozen=True)
+class Built:
+    """Machine code of one kernel and how it came to be.
+
+    Attributes:
+        object_bytes: ELF object with ``__tvm_ffi_<symbol>_run`` and ``_pack``.
+        run_args: arguments of run, in order.
+        pack_args: arguments of pack, in order.
+        packed_elems: float32 values of the packed buffer.
+        trace: the schedule's steps as Python text.
+        loops: the loop nest before vectors and unrolling are expanded.
+        asm: assembly text.
+    """
+
+    object_bytes: bytes
+    run_args: tuple[str, ...]
+    pack_args: tuple[str, ...]
+    packed_elems: int
+    trace: str
+    loops: str
+    asm: str
+
+
+def schedule(task: Task, template: Template, config: Config) -> tuple[Any, Any, Any]:
+    """Declarations of run and pack, and run's schedule.
+
+    Raises:
+        InvalidConfig: when the config is not in the template's space for this task.
+    """
+    template.space(task).check(config)
+    run, pack = template.declare(task, config)
+    return run, pack, template.apply(task, config, run)
+
+
+def build(task: Task, template: Template, config: Config, symbol: str) -> Built:
+    """Compile a kernel.
+
+    Raises:
+        InvalidConfig: when the config does not apply.
+        BuildFailed: when TVM or LLVM refuse the code.
+        EnvironmentProblem: when TVM and its FFI do not fit together.
+    """
+    check_environment()
+    from tvmconv.lower.clip import clip_taps
+    from tvmconv.lower.pipeline import lower_to_object, to_loops, without_work
+
+    run, pack, sch = schedule(task, template, config)
+    clipped = clip_taps(sch.mod["main"], task.problem)
+    run_loops = to_loops(clipped, run.placements, run.result, f"{symbol}_run")
+    if task.spec.n == 0:
+        run_loops = without_work(run_loops)
+    pack_loops = to_loops(pack.prim_func(), pack.placements, pack.result, f"{symbol}_pack")
+    funcs = {f"{symbol}_run": run_loops, f"{symbol}_pack": pack_loops}
+    object_bytes, asm = lower_to_object(funcs, task.target)
+    return Built(
+        object_bytes=object_bytes,
+        run_args=run.args,
+        pack_args=pack.args,
+        packed_elems=pack.placements[0].elems,
+        trace=str(sch.trace),
+        loops=run_loops.script(),
+        asm=asm,
+    )

@@ -1,0 +1,12 @@
+"""Declarations: TE compute only. Stages have fixed names that the templates rely on.
+
+``xpad`` the staged input, ``sample`` the deformable gather, ``conv`` the reduction, ``out`` the
+epilogue in blocked order, ``packed_weight`` and ``packed_vectors`` the pack-time layout.
+"""
+
+from tvmconv.declare.declaration import Declaration, Placement
+from tvmconv.declare.direct import declare_direct
+from tvmconv.declare.form import Form
+from tvmconv.declare.packing import declare_packing
+
+__all__ = ["Declaration", "Form", "Placement", "declare_direct", "declare_packing"]

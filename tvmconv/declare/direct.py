@@ -1,0 +1,192 @@
+"""The direct algorithm: forward, transposed, grouped and depthwise as one sum.
+
+    out[n, g, b, p, q, v] = act(conv + bias[g, b, v])
+    conv[n, g, b, p, q, v] = sum over taps j and ic of
+        xpad[n, g, q * stride + origin(p) + j * step, ic] * weight[g, b, p, j, ic, v]
+
+p are the phases of a transposed convolution (one, for a forward one), b blocks of v channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import te
+
+from tvmconv.declare.border import read_padded
+from tvmconv.declare.declaration import Declaration, Placement, flat_index, tap_position
+from tvmconv.declare.epilogue import epilogue
+from tvmconv.declare.form import Form
+from tvmconv.declare.packing import packed_elems
+from tvmconv.problem import Problem
+from tvmconv.spec import ConvSpec
+
+Expr = Any
+Reader = Callable[..., Expr]
+
+
+def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
+    """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
+    inputs = {
+        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
+        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
+    }
+    if spec.residual:
+        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    conv = _reduce(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
+    placement = output_placement(problem, form)
+    out = epilogue(spec, problem, form, conv, inputs, placement)
+    return Declaration(inputs, ((out, placement),), "y")
+
+
+def _reduce(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -> te.Tensor:
+    shape = form.weight_shape(problem)
+    taps = [
+        te.reduce_axis((0, axis.taps), name=f"k{name}")
+        for axis, name in zip(problem.axes, "dhw", strict=True)
+    ]
+    ic = te.reduce_axis((0, problem.icg), name="ic")
+
+    def term(*index: Expr) -> Expr:
+        n, g, b, *rest = index
+        phase, q, v = rest[:3], rest[3:6], rest[6]
+        at = [
+            (axis, axis_q, axis_p, tap)
+            for axis, axis_q, axis_p, tap in zip(problem.axes, q, phase, taps, strict=True)
+        ]
+        value = read(n, g, b, v, ic, at)
+        weight = packed[flat_index((g, b, *phase, *taps, ic, v), shape)]
+        return te.sum(value * weight, axis=[*taps, ic])
+
+    return te.compute(form.blocked_shape(problem), term, name="conv")
+
+
+def staged_extents(problem: Problem, form: Form) -> tuple[int, int, int]:
+    """Sizes of the staged window over the whole output, whole tiles included."""
+    d, h, w = (
+        axis.window(quotients) - axis.low
+        for axis, quotients in zip(problem.axes, form.quotients(problem), strict=True)
+    )
+    return d, h, w
+
+
+def _reader(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """How ``conv`` reads x: in place, or through the stage ``xpad``."""
+    if form.stage == "none":
+        return _read_in_place(problem, form, x)
+    return _STAGES[form.stage, form.per_lane](problem, form, x)
+
+
+def _read_in_place(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        group, c = _input_channel(problem, form, g, b, v, ic)
+        return x[problem.x.offset(n, group, c, tuple(tap_position(*a) for a in at))]
+
+    return read
+
+
+def _input_channel(
+    problem: Problem, form: Form, g: Expr, b: Expr, v: Expr, ic: Expr
+) -> tuple[Expr, Expr]:
+    """Group and channel within it that lane v of block b reads."""
+    if not form.per_lane:
+        return g, ic
+    return (b * form.tile_oc + v) // problem.ocg, ic
+
+
+def _stage_pixels(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    extents = staged_extents(problem, form)
+    xpad = te.compute(
+        (max(1, problem.n), problem.g, *extents, problem.icg),
+        lambda n, g, d, h, w, c: read_padded(x, problem, extents, n, g, c, (d, h, w)),
+        name="xpad",
+    )
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        return xpad[n, g, *(tap_position(*a) - a[0].low for a in at), ic]
+
+    return read
+
+
+def _stage_pixels_per_lane(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """Channels spread over the lanes: lane v holds channel ic of the group it belongs to."""
+    extents, blocks = staged_extents(problem, form), form.blocks(problem)
+    channels = form.channels(problem)
+
+    def spread(n: Expr, b: Expr, d: Expr, h: Expr, w: Expr, ic: Expr, v: Expr) -> Expr:
+        whole = blocks * form.tile_oc == channels
+        valid = [] if whole else [b * form.tile_oc + v < channels]
+        group, c = _input_channel(problem, form, 0, b, v, ic)
+        return read_padded(x, problem, extents, n, group, c, (d, h, w), valid)
+
+    shape = (max(1, problem.n), blocks, *extents, problem.icg, form.tile_oc)
+    xpad = te.compute(shape, spread, name="xpad")
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        return xpad[n, b, *(tap_position(*a) - a[0].low for a in at), ic, v]
+
+    return read
+
+
+def _stage_planes(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """Columns that are one stride apart become neighbours, so a vector of outputs reads a vector."""
+    extents = staged_extents(problem, form)
+    split = problem.axes[2].stride if form.vector == "ow" else 1
+    columns = -(-extents[2] // split)
+
+    def plane(n: Expr, g: Expr, c: Expr, d: Expr, h: Expr, r: Expr, w: Expr) -> Expr:
+        window = (*extents[:2], columns * split)
+        return read_padded(x, problem, window, n, g, c, (d, h, w * split + r))
+
+    shape = (max(1, problem.n), problem.g, problem.icg, *extents[:2], split, columns)
+    xpad = te.compute(shape, plane, name="xpad")
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        d, h = (tap_position(*a) - a[0].low for a in at[:2])
+        axis, q, phase, tap = at[2]
+        if split == 1:
+            return xpad[n, g, ic, d, h, 0, tap_position(axis, q, phase, tap) - axis.low]
+        # With a stride there is one phase, whose origin is the axis' low.
+        shift = tap * axis.step
+        return xpad[n, g, ic, d, h, shift % split, q + shift // split]
+
+    return read
+
+
+_STAGES = {
+    ("pixels", False): _stage_pixels,
+    ("pixels", True): _stage_pixels_per_lane,
+    ("planes", False): _stage_planes,
+}
+
+
+def output_placement(problem: Problem, form: Form) -> Placement:
+    """Blocked ``out`` to the user's layout: phases interleave, whole tiles are cropped."""
+    blocked = form.blocked_shape(problem)
+    channels = form.channels(problem)
+
+    def split(*index: Expr) -> tuple[Expr, Expr, list[Expr]]:
+        _, g, b, *rest = index
+        space = [
+            q * axis.phases + p
+            for axis, p, q in zip(problem.axes, rest[:3], rest[3:6], strict=True)
+        ]
+        return g, b * form.tile_oc + rest[6], space
+
+    def offset(*index: Expr) -> Expr:
+        g, c, space = split(*index)
+        return problem.y.offset(index[0], g, c, tuple(space))
+
+    def guards(*index: Expr) -> list[Expr]:
+        _, c, space = split(*index)
+        tests = [
+            o < axis.out_extent
+            for axis, o, q in zip(problem.axes, space, blocked[6:9], strict=True)
+            if q * axis.phases > axis.out_extent
+        ]
+        if blocked[2] * form.tile_oc > channels:
+            tests.append(c < channels)
+        return tests
+
+    return Placement("out", "y", max(1, problem.y_elems), offset, guards)

@@ -1,0 +1,44 @@
+"""The epilogue: bias, scale and shift, residual, activation; fused into the store of a tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import te
+
+from tvmconv.declare.activation import activate
+from tvmconv.declare.declaration import Placement
+from tvmconv.declare.form import Form
+from tvmconv.declare.packing import vector_at
+from tvmconv.problem import Problem
+from tvmconv.spec import ConvSpec
+
+Expr = Any
+
+
+def epilogue(
+    spec: ConvSpec,
+    problem: Problem,
+    form: Form,
+    conv: te.Tensor,
+    inputs: dict[str, te.Tensor],
+    placement: Placement,
+) -> te.Tensor:
+    """Stage ``out``: v = conv + bias; v = v * scale + shift; v += residual; activation(v)."""
+
+    def value(*index: Expr) -> Expr:
+        channel = (index[1] * form.blocks(problem) + index[2]) * form.tile_oc + index[9]
+
+        def vector(name: str) -> Expr:
+            return inputs["packed"][vector_at(spec, problem, form, name, channel)]
+
+        v = conv[index]
+        if spec.bias:
+            v = v + vector("bias")
+        if spec.scale_shift:
+            v = v * vector("scale") + vector("shift")
+        if spec.residual:
+            v = v + inputs["residual"][placement.offset(*index)]
+        return activate(v, spec.activation, spec.activation_args)
+
+    return te.compute(conv.shape, value, name="out")

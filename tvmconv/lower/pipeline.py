@@ -1,0 +1,62 @@
+"""TVM's lowering passes for CPUs with ours in between, and the object file at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import tvm
+from tvm import s_tir, tirx
+
+from tvmconv.declare.declaration import Placement
+from tvmconv.errors import BuildFailed
+from tvmconv.lower.place import place_outputs
+from tvmconv.target import Target
+
+# Blocks to plain loops. The CPU part of tvm.s_tir.pipeline, in its order.
+_TO_LOOPS = (
+    s_tir.transform.CanonicalizeLoop,
+    s_tir.transform.LowerInitBlock,
+    s_tir.transform.PlanAndUpdateBufferAllocationLocation,
+    s_tir.transform.ConvertBlocksToOpaque,
+    s_tir.transform.CompactBufferAllocation,
+    s_tir.transform.LowerMatchBuffer,
+    s_tir.transform.StmtSimplify,
+    s_tir.transform.LowerOpaqueBlock,
+)
+
+
+def to_loops(
+    func: tirx.PrimFunc, placements: Sequence[Placement], result: str, symbol: str
+) -> tirx.PrimFunc:
+    """Plain loops that write the flat ``result``; what ``inspect`` shows as the loop nest."""
+    module = tvm.IRModule({"main": func})
+    with tvm.transform.PassContext(opt_level=3):
+        module = tvm.transform.Sequential([p() for p in _TO_LOOPS])(module)
+    placed = place_outputs(module["main"], placements, result)
+    return placed.with_attr("global_symbol", symbol)
+
+
+def lower_to_module(funcs: dict[str, tirx.PrimFunc], target: Target) -> tvm.runtime.Module:
+    """Compile loop-level functions; entry points are ``__tvm_ffi_<symbol>``."""
+    config = {"tirx.disable_assert": True}
+    try:
+        with tvm.transform.PassContext(opt_level=3, config=config):
+            return tvm.compile(tvm.IRModule(funcs), target=tvm.target.Target(target.tvm()))
+    except (tvm.error.TVMError, ValueError) as error:
+        raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
+
+
+def lower_to_object(funcs: dict[str, tirx.PrimFunc], target: Target) -> tuple[bytes, str]:
+    """Object file and assembly text of loop-level functions."""
+    library = lower_to_module(funcs, target)
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder) / "kernel.o"
+        library.mod.write_to_file(str(path), "o")
+        return path.read_bytes(), library.mod.inspect_source("asm")
+
+
+def without_work(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The same function with an empty body: what a batch of zero needs."""
+    return func.with_body(tirx.Evaluate(0))

@@ -1,0 +1,100 @@
+"""Write a blocked stage straight into the user's buffer (see Placement).
+
+Runs after blocks are gone, so a store is a plain store inside plain loops. A vector loop whose
+guard depends on the lane would be scalarised by TVM for all blocks; only the last one needs it, so
+the loop is kept twice: whole vectors without that test, and a scalar loop for the remainder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm_ffi
+from tvm import tirx
+
+from tvmconv.declare.declaration import Placement
+
+Expr = Any
+
+
+def place_outputs(
+    func: tirx.PrimFunc, placements: Sequence[Placement], result: str
+) -> tirx.PrimFunc:
+    """Replace the blocked output parameters by the one flat buffer ``result``."""
+    target = _argument(result, placements[0].elems)
+    stages = {p.stage: p for p in placements}
+    blocked = [v for v in func.params if v.name in stages]
+
+    def stage_of(store: tirx.BufferStore) -> Placement | None:
+        return next((stages[b.name] for b in blocked if store.buffer.same_as(b)), None)
+
+    def place(store: tirx.BufferStore) -> tirx.Stmt:
+        placement = stage_of(store)
+        if placement is None:
+            return store
+        written = tirx.BufferStore(target, store.value, [placement.offset(*store.indices)])
+        guards = placement.guards(*store.indices)
+        return tirx.IfThenElse(tirx.all(*guards), written, None) if guards else written
+
+    def split_vector(loop: tirx.For) -> tirx.Stmt:
+        if loop.kind != tirx.ForKind.VECTORIZED or not isinstance(loop.body, tirx.BufferStore):
+            return loop
+        placement = stage_of(loop.body)
+        guards = placement.guards(*loop.body.indices) if placement else []
+        by_lane = [g for g in guards if _uses(g, loop.loop_var)]
+        if not by_lane:
+            return loop
+        last = int(loop.extent) - 1
+        whole = tirx.all(*(_replace(g, loop.loop_var, last) for g in by_lane))
+        others = [g for g in guards if not _uses(g, loop.loop_var)]
+        assert placement is not None
+        store = tirx.BufferStore(target, loop.body.value, [placement.offset(*loop.body.indices)])
+        vector = _loop(loop, tirx.ForKind.VECTORIZED, store)
+        scalar = _loop(loop, tirx.ForKind.SERIAL, tirx.IfThenElse(tirx.all(*by_lane), store, None))
+        both = tirx.IfThenElse(whole, vector, scalar)
+        return tirx.IfThenElse(tirx.all(*others), both, None) if others else both
+
+    body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
+    body = tvm_ffi.structural_map(body, (tirx.BufferStore, place))
+    inputs = {v: _argument(v.name, int(v.shape[0])) for v in func.params if v.name not in stages}
+
+    def renamed(var: tirx.Var) -> tirx.Var:
+        return next((new for old, new in inputs.items() if var.same_as(old)), var)
+
+    body = tvm_ffi.structural_map(body, (tirx.Var, renamed))
+    return tirx.PrimFunc([*inputs.values(), target], body, attrs=func.attrs)
+
+
+def _argument(name: str, elems: int) -> tirx.Buffer:
+    """A flat argument at any address that float32 may have.
+
+    TVM's own default assumes 64 bytes, which numpy and torch views do not keep, and crashes when
+    it is wrong. Unaligned vector moves cost nothing on aligned data.
+    """
+    return tirx.decl_buffer((elems,), "float32", name=name, data_alignment=4)
+
+
+def _loop(loop: tirx.For, kind: int, body: tirx.Stmt) -> tirx.For:
+    var = tirx.Var(loop.loop_var.name, "int32")
+    body = tvm_ffi.structural_map(
+        body, (tirx.Var, lambda v: var if v.same_as(loop.loop_var) else v)
+    )
+    return tirx.For(var, loop.min, loop.extent, kind, body)
+
+
+def _uses(expr: Expr, var: tirx.Var) -> bool:
+    seen = False
+
+    def visit(v: tirx.Var) -> tirx.Var:
+        nonlocal seen
+        seen = seen or v.same_as(var)
+        return v
+
+    tvm_ffi.structural_map(expr, (tirx.Var, visit))
+    return seen
+
+
+def _replace(expr: Expr, var: tirx.Var, value: int) -> Expr:
+    constant = tirx.const(value, "int32")
+    return tvm_ffi.structural_map(expr, (tirx.Var, lambda v: constant if v.same_as(var) else v))

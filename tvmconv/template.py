@@ -1,0 +1,114 @@
+"""Templates: one schedule family for one algorithm on one hardware family, and their registry.
+
+A template lives in ``schedules/<family>/<name>.py`` and registers one :class:`Template` under the
+id ``<family>.<name>``. The core never imports a template by name; the registry walks the folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.errors import UnsupportedSpec
+from tvmconv.problem import Problem, canonical
+from tvmconv.space import Config, ConfigSpace
+from tvmconv.spec import ConvSpec
+from tvmconv.target import Target
+
+if TYPE_CHECKING:
+    from tvmconv.declare.declaration import Declaration
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a template is asked to solve: the spec, its canonical form, the target, the threads."""
+
+    spec: ConvSpec
+    target: Target
+    threads: int = 1
+
+    @property
+    def problem(self) -> Problem:
+        """Canonical form of the spec."""
+        return _canonical(self.spec)
+
+
+@cache
+def _canonical(spec: ConvSpec) -> Problem:
+    return canonical(spec)
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to compute a convolution.
+
+    Attributes:
+        id: ``<family>.<file name>``.
+        algorithm: what ``algorithm=`` selects, e.g. "direct"; it fixes the error bound.
+        supports: None when the template takes the task, else the reason why not.
+        space: the configs it can apply.
+        default: the config to use untuned, from the target's facts; always in the space.
+        cycles: predicted cycles of a config on one core; ranks templates and configs.
+        declare: TE of ``run`` and of ``pack`` for a config.
+        apply: schedules ``run`` (an s_tir.Schedule is returned) for a config.
+    """
+
+    id: str
+    algorithm: str
+    supports: Callable[[Task], str | None]
+    space: Callable[[Task], ConfigSpace]
+    default: Callable[[Task], Config]
+    cycles: Callable[[Task, Config], float]
+    declare: Callable[[Task, Config], tuple[Declaration, Declaration]]
+    apply: Callable[[Task, Config, Declaration], Any]
+
+    @property
+    def family(self) -> str:
+        """Hardware family, the first part of the id."""
+        return self.id.split(".")[0]
+
+
+_REGISTRY: dict[str, Template] = {}
+
+
+def register(template: Template) -> Template:
+    """Add a template; called once at the end of each file under schedules/."""
+    _REGISTRY[template.id] = template
+    return template
+
+
+@cache
+def _load_family(family: str) -> None:
+    package = importlib.import_module(f"tvmconv.schedules.{family}")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def templates(family: str) -> tuple[Template, ...]:
+    """All templates of a hardware family, by id.
+
+    Raises:
+        UnsupportedSpec: when no schedules exist for the family.
+    """
+    try:
+        _load_family(family)
+    except ModuleNotFoundError as error:
+        raise UnsupportedSpec("target family", family, "x86") from error
+    return tuple(t for _, t in sorted(_REGISTRY.items()) if t.family == family)
+
+
+def get_template(template_id: str) -> Template:
+    """The template of an id such as "x86.direct".
+
+    Raises:
+        UnsupportedSpec: when there is none.
+    """
+    family = template_id.split(".")[0]
+    known = {t.id: t for t in templates(family)}
+    if template_id not in known:
+        raise UnsupportedSpec("template", template_id, ", ".join(known))
+    return known[template_id]

@@ -1,0 +1,98 @@
+"""Tensors from outside: numpy arrays and torch tensors of any stride, checked and made plain.
+
+Kernels read dense float32 in the memory order of the spec's layout, at any 4-byte aligned address.
+What is already so is used in place; anything else is copied, and what cannot be meant is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmconv.errors import ArgumentError
+
+FLOAT32 = np.dtype(np.float32)
+# Kernel stores are whole vectors; an AVX-512 store that straddles two cache lines costs two.
+ALIGNMENT_BYTES = 64
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+def is_torch(value: Tensor) -> bool:
+    """True for a torch tensor; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def dense(name: str, value: Tensor, shape: Shape) -> tuple[Tensor, int]:
+    """A dense float32 tensor of this shape and its address; a view when that suffices.
+
+    Raises:
+        ArgumentError: wrong kind, dtype, device or shape.
+    """
+    if is_torch(value):
+        return _dense_torch(name, value, shape)
+    if not isinstance(value, np.ndarray):
+        kind = type(value).__name__
+        raise ArgumentError(name, kind, "a numpy array or a torch tensor")
+    if value.dtype != FLOAT32 or not value.dtype.isnative:
+        raise ArgumentError(f"{name}.dtype", str(value.dtype), "float32")
+    if value.shape != shape:
+        raise ArgumentError(f"{name}.shape", value.shape, str(shape))
+    plain = value if value.flags.c_contiguous and value.flags.aligned else value.copy(order="C")
+    return plain, int(plain.__array_interface__["data"][0])
+
+
+def _dense_torch(name: str, value: Tensor, shape: Shape) -> tuple[Tensor, int]:
+    torch = sys.modules["torch"]
+    if value.device.type != "cpu":
+        raise ArgumentError(f"{name}.device", str(value.device), "cpu")
+    if value.layout != torch.strided:
+        raise ArgumentError(f"{name}.layout", str(value.layout), "torch.strided")
+    if value.dtype != torch.float32:
+        raise ArgumentError(f"{name}.dtype", str(value.dtype), "torch.float32")
+    if tuple(value.shape) != shape:
+        raise ArgumentError(f"{name}.shape", tuple(value.shape), str(shape))
+    plain = value.detach()
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
+    plain = plain.contiguous()
+    if plain.data_ptr() % 4:
+        plain = plain.clone()
+    return plain, int(plain.data_ptr())
+
+
+def check_out(value: Tensor, shape: Shape, like_torch: bool) -> tuple[Tensor, int]:
+    """The address of a caller's output tensor, which must be dense already.
+
+    Raises:
+        ArgumentError: as ``dense``, or when a copy would be needed or it cannot be written.
+    """
+    if is_torch(value) != like_torch:
+        kind = "a torch tensor" if like_torch else "a numpy array"
+        raise ArgumentError("out", type(value).__name__, f"{kind}, as x is")
+    if not like_torch and isinstance(value, np.ndarray) and not value.flags.writeable:
+        raise ArgumentError("out", "a read-only array", "one that can be written")
+    plain, address = dense("out", value, shape)
+    own = value.data_ptr() if like_torch else value.__array_interface__["data"][0]
+    if address != own:
+        raise ArgumentError("out", "a strided tensor", f"a dense one of shape {shape}")
+    return plain, address
+
+
+def empty_numpy(shape: Shape, elems: int) -> tuple[NDArray[np.float32], int]:
+    """An uninitialised array at a cache line's start, and its address."""
+    room = np.empty(elems + ALIGNMENT_BYTES // 4, FLOAT32)
+    address = int(room.__array_interface__["data"][0])
+    skip = -address % ALIGNMENT_BYTES
+    return np.ndarray(shape, FLOAT32, room, skip), address + skip
+
+
+def empty_torch(shape: Shape) -> tuple[Tensor, int]:
+    """An uninitialised torch tensor (64-byte aligned by torch's allocator), and its address."""
+    value = sys.modules["torch"].empty(shape)
+    return value, int(value.data_ptr())
