@@ -66,6 +66,11 @@ class Axis:
         return (quotients - 1) * self.stride + max(self.origins) + (self.taps - 1) * self.step + 1
 
     @property
+    def is_uneven(self) -> bool:
+        """True when some phase has fewer taps than another, or none."""
+        return any(count < self.taps for count in self.tap_counts)
+
+    @property
     def is_padded(self) -> bool:
         """True when some output reads outside the input."""
         return self.low < 0 or self.high > self.in_extent

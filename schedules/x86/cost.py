@@ -35,15 +35,8 @@ def step_cycles(form: Form, target: Target, loads: float) -> float:
 
 def reduction_steps(problem: Problem) -> float:
     """Reduction steps per output of an average phase; taps wholly in the padding are skipped."""
-    taps = prod(_live_taps(a) for a in problem.axes)
-    return problem.icg * taps
-
-
-def _live_taps(axis: object) -> float:
-    from tvmconv.problem import Axis
-
-    assert isinstance(axis, Axis)
-    return max(0.25, sum(axis.tap_counts) / len(axis.tap_counts))
+    taps = prod(sum(a.tap_counts) / len(a.tap_counts) for a in problem.axes)
+    return problem.icg * max(0.25, taps)
 
 
 def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:

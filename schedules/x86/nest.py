@@ -123,7 +123,7 @@ def _reduce_in_registers(
         _, inner = sch.split(ic, [None, nest.unroll_ic])
         sch.unroll(inner)
     for i, loop in enumerate((kw, kh, kd)):
-        if i < nest.unroll_taps:
+        if i < nest.unroll_taps and not problem.axes[2 - i].is_uneven:
             sch.unroll(loop)
         elif nest.clip and _worth_clipping(problem, 2 - i):
             sch.annotate(loop, CLIP, 2 - i)
@@ -133,8 +133,7 @@ def _reduce_in_registers(
 def _worth_clipping(problem: Problem, i: int) -> bool:
     """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
     axis = problem.axes[i]
-    uneven = len(set(axis.tap_counts)) > 1 or axis.tap_counts[0] < axis.taps
-    return uneven or (problem.padding_mode == "zeros" and axis.is_padded)
+    return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)
 
 
 def _stage_input(

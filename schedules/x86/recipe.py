@@ -172,20 +172,21 @@ class Recipe:
             own = form.blocks(problem) if form.per_lane else int(items["parts"])
             return outer * own
 
-        for name, choices in (
-            ("parts", (2, 4, 8, 16)),
-            ("block_oh", tuple(reversed(_even_parts(problem.axes[1].quotients, 32)))),
-            ("block_ow", tuple(reversed(_even_parts(problem.axes[2].quotients, 512)))),
-        ):
+        def fed() -> bool:
+            count = tasks()
+            return count % task.threads == 0 or count >= 8 * task.threads
+
+        blocks = self.form(config).blocks(problem)
+        smaller = {
+            "parts": tuple(p for p in (2, 4, 8, 16) if blocks % p == 0 and not self.per_lane),
+            "block_oh": tuple(reversed(_even_parts(problem.axes[1].quotients, 32))),
+            "block_ow": tuple(reversed(_even_parts(problem.axes[2].quotients, 512))),
+        }
+        for name, choices in smaller.items():
             for choice in choices:
-                if tasks() % task.threads == 0 or tasks() >= 8 * task.threads:
+                if fed():
                     return Config(tuple(items.items()))
-                before = items[name]
-                blocks = self.form(config).blocks(problem)
-                if name == "parts" and (form_parts := blocks % choice):
-                    del form_parts
-                    continue
-                items[name] = min(int(before), choice) if name != "parts" else choice
+                items[name] = choice
         return Config(tuple(items.items()))
 
     def cycles(self, task: Task, form: Form) -> float:

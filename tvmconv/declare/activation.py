@@ -49,8 +49,11 @@ def _polynomial(t: Expr, coefficients: tuple[float, ...]) -> Expr:
 
 
 def _exp(v: Expr) -> Expr:
-    """2^k e^r with |r| <= ln(2)/2 and a degree-6 polynomial (Cephes expf: error 2 ulp)."""
-    bounded = _clip(v, -87.3, 88.3)
+    """2^k e^r with |r| <= ln(2)/2 and a degree-6 polynomial (Cephes expf: error 2 ulp).
+
+    Above 88.37 k is 128, whose bit pattern is infinity, so that x / (1 + e^-x) ends as torch's.
+    """
+    bounded = _clip(v, -87.3, 88.7)
     k = te.floor(bounded * _f32(1.44269504) + _f32(0.5))
     r = bounded - k * _f32(0.693359375) + k * _f32(2.12194440e-4)
     tail = _polynomial(

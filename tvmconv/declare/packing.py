@@ -68,7 +68,7 @@ def _pack_weight(spec: ConvSpec, problem: Problem, form: Form, weight: te.Tensor
         kernel = (1,) * (3 - spec.rank) + spec.kernel
         k = []
         for axis, p, tap, size in zip(problem.axes, phase, taps, kernel, strict=True):
-            if len(set(axis.tap_counts)) > 1 or axis.tap_counts[0] < axis.taps:
+            if axis.is_uneven:
                 valid.append(tap < by_phase(axis.tap_counts, p))
             k.append(_kernel_index(axis, p, tap, size, spec.flip))
         element = weight[_weight_offset(spec, problem, group, o, ic, flat_index(k, kernel))]

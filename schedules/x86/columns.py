@@ -1,0 +1,100 @@
+"""Direct convolution with output columns in the lanes: for channels-first maps and few channels.
+
+    parallel n, g, part, d, rows, columns:
+        xpad[ic][window], columns one stride apart made neighbours  (unless x is read in place)
+        for block of tile_oc channels, row, column tile:
+            acc[tile_oc][tile_oh][tile_ow / lanes] = 0
+            for kd, kh, kw, ic:
+                v = xpad[ic][i + kh][j + kw : + lanes]              one load for tile_oc FMAs
+                acc[o][i] += broadcast(packed[..][ic][o]) * v
+            y[channel o][row][columns] = epilogue(acc)              stored as it lies in memory
+
+Nothing is transposed, and one output channel fills the vectors as well as sixteen do: depthwise
+layers, 1x1 with few inputs, and layers with one to three outputs in NCHW run here. This is the
+"row" form of Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions"
+(ICML 2018), turned to channels-first.
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import Form
+from tvmconv.problem import Problem
+from tvmconv.template import Task, register
+
+from .nest import MAX_UNROLLED_FMAS
+from .recipe import Recipe, tile_choices
+
+
+def supports(task: Task) -> str | None:
+    """Any forward or transposed spec whose output columns are neighbours in memory."""
+    problem = task.problem
+    if task.spec.op == "deform_conv":
+        return "deformable sampling has a template of its own"
+    if problem.y.space[2] != 1:
+        return "output columns are not neighbours in this layout"
+    if problem.x.space[2] != 1:
+        return "input columns are not neighbours in this layout"
+    return None
+
+
+def tiles(task: Task) -> dict[str, tuple[int, ...]]:
+    """Channels, rows and whole vectors of columns."""
+    problem, lanes = task.problem, task.target.lanes
+    _, h, w = problem.axes
+    vectors = -(-w.quotients // lanes)
+    return {
+        "tile_oc": tile_choices(problem.ocg, (1, 2, 3, 4, 6, 7, 8, 12, 14)),
+        "tile_oh": tile_choices(h.quotients, (1, 2, 3, 4, 6, 7, 8, 12, 14)),
+        "tile_ow": tuple(v * lanes for v in tile_choices(vectors, (1, 2, 3, 4))),
+    }
+
+
+def stages(problem: Problem) -> tuple[str, ...]:
+    """In place needs unit stride, and no tap outside."""
+    in_place = not problem.is_padded and problem.axes[2].stride == 1
+    return ("none", "planes") if in_place else ("planes",)
+
+
+def loads(task: Task, form: Form) -> float:
+    """Vectors of x and broadcasts of weights; unaligned vectors straddle lines half of the time."""
+    vectors = form.tile_oh * form.tile_ow / task.target.lanes
+    shifted = 1.0 if task.problem.axes[2].taps == 1 else 1.5
+    return vectors * shifted + form.tile_oc
+
+
+def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
+    """Innermost tap loops that fit the instruction cache; only where ic is unrolled inside them."""
+    body = form.tile_oc * form.tile_oh * form.tile_ow // lanes * problem.icg
+    if problem.icg > 4:
+        return 0
+    depth = 0
+    for axis in reversed(problem.axes):
+        body *= axis.taps
+        if body > MAX_UNROLLED_FMAS:
+            break
+        depth += 1
+    return depth
+
+
+def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
+    """All of a few channels, else a few of many."""
+    if problem.icg <= 4:
+        return problem.icg
+    return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.columns",
+        supports=supports,
+        vector="ow",
+        per_lane=False,
+        tiles=tiles,
+        stages=stages,
+        loads=loads,
+        stage_elem=lambda problem: 0.2 if problem.axes[2].stride == 1 else 0.6,
+        store_elem=lambda problem: 0.15 if problem.axes[2].phases == 1 else 1.0,
+        unroll_taps=unroll_taps,
+        unroll_ic=unroll_ic,
+    ).template()
+)

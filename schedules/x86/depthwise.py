@@ -1,0 +1,98 @@
+"""Depthwise convolution with channels in the lanes, any multiplier.
+
+    parallel n, block of tile_oc channels, d, rows, columns:
+        xpad[window][channel] = x, padded                           (unless x is read in place)
+        for row, column tile:
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0
+            for kd, kh, kw: unrolled while the code fits the instruction cache
+                acc[i][j] += xpad[i + kh][j + kw][channels] * packed[block][kd][kh][kw][channels]
+            y[tile] = epilogue(acc)
+
+One vector of x serves every tap that reaches it, and the weights of a block stay in registers.
+Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobile Devices" (AAAI
+2020) derives the tile: width over height, bounded by registers.
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import Form
+from tvmconv.problem import Problem
+from tvmconv.template import Task, register
+
+from .nest import MAX_UNROLLED_FMAS
+from .recipe import Recipe, tile_choices
+
+
+def supports(task: Task) -> str | None:
+    """Specs with one input channel per group and more than one group."""
+    if task.spec.op == "deform_conv":
+        return "deformable sampling has a template of its own"
+    if not (task.problem.icg == 1 and task.problem.g > 1):
+        return "only for one input channel per group"
+    return None
+
+
+def tiles(task: Task) -> dict[str, tuple[int, ...]]:
+    """Tiles wider than high: columns share more taps than rows at a given number of registers."""
+    _, h, w = task.problem.axes
+    return {
+        "tile_oc": tuple(v * task.target.lanes for v in (1, 2)),
+        "tile_oh": tile_choices(h.quotients, (1, 2, 3, 4)),
+        "tile_ow": tile_choices(w.quotients, (1, 2, 3, 4, 5, 6, 7, 8, 14)),
+    }
+
+
+def stages(problem: Problem) -> tuple[str, ...]:
+    """In place needs every lane's channel to exist and to lie beside its neighbour's."""
+    neighbours = problem.channels_last and problem.ocg == 1 and problem.g % 16 == 0
+    return ("none", "pixels") if neighbours and not problem.is_padded else ("pixels",)
+
+
+def loads(task: Task, form: Form) -> float:
+    """Distinct vectors of x per tap, and the weights."""
+    problem, vectors = task.problem, form.tile_oc / task.target.lanes
+    _, h, w = problem.axes
+    if unroll_taps(problem, form, task.target.lanes) < 2:
+        return vectors * (form.tile_oh * form.tile_ow + 1)
+    rows = (form.tile_oh - 1) * h.stride + h.taps
+    columns = (form.tile_ow - 1) * w.stride + w.taps
+    return vectors * (min(rows * columns / (h.taps * w.taps), form.tile_oh * form.tile_ow) + 1)
+
+
+def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
+    """Innermost tap loops that fit the instruction cache."""
+    body = form.tile_oc // lanes * form.tile_oh * form.tile_ow * problem.icg
+    depth = 0
+    for axis in reversed(problem.axes):
+        body *= axis.taps
+        if body > MAX_UNROLLED_FMAS:
+            break
+        depth += 1
+    return depth
+
+
+def stage_elem(problem: Problem) -> float:
+    """Channels-first input is transposed on the way."""
+    return 0.25 if problem.channels_last and problem.ocg == 1 else 1.2
+
+
+def store_elem(problem: Problem) -> float:
+    """Channels-first output is transposed from the registers."""
+    return 0.15 if problem.output_channels_last else 0.6
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.depthwise",
+        supports=supports,
+        vector="oc",
+        per_lane=True,
+        tiles=tiles,
+        stages=stages,
+        loads=loads,
+        stage_elem=stage_elem,
+        store_elem=store_elem,
+        unroll_taps=unroll_taps,
+        unroll_ic=lambda problem, form, lanes: 1,
+    ).template()
+)

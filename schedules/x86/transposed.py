@@ -1,0 +1,45 @@
+"""Transposed convolution by phases: no zeros inserted, no scatter, no atomics.
+
+    parallel n, g, part, d, rows, columns of quotients q:
+        xpad[window][ic] = x, padded
+        for block of tile_oc channels, phase p, tile of q:
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0
+            for the taps of phase p, ic:
+                acc[i][j] += broadcast(xpad[i + j_h][j + j_w][ic]) * packed[block][p][..][ic]
+            y[q * stride + p] = epilogue(acc)
+
+Output o = q * stride + p meets only the taps k with (p + padding - k * dilation) divisible by the
+stride: a dense stride-1 convolution per phase (Shi et al., "Is the deconvolution layer the same as
+a convolutional layer?", 2016). The phases share one staged window.
+"""
+
+from __future__ import annotations
+
+from tvmconv.template import Task, register
+
+from . import direct
+from .recipe import Recipe, channels_last_copy
+
+
+def supports(task: Task) -> str | None:
+    """Any transposed spec."""
+    if task.spec.op != "conv_transpose":
+        return "only for transposed convolutions"
+    return None
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.transposed",
+        supports=supports,
+        vector="oc",
+        per_lane=False,
+        tiles=direct.tiles,
+        stages=channels_last_copy,
+        loads=direct.loads,
+        stage_elem=lambda problem: 0.25,
+        store_elem=direct.store_elem,
+        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_ic=direct.unroll_ic,
+    ).template()
+)
