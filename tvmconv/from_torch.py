@@ -36,7 +36,10 @@ def from_torch(module: nn.Module, input_shape: Sequence[int], layout: str = "NCH
     """
     from torch import nn
 
-    conv, *rest = list(module) if isinstance(module, nn.Sequential) else [module]
+    parts = list(module) if isinstance(module, nn.Sequential) else [module]
+    if not parts:
+        raise SpecError("module", "empty nn.Sequential", _ALLOWED)
+    conv, *rest = parts
     spec = _from_convolution(conv, input_shape, layout)
     if rest and isinstance(rest[0], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
         spec = _with_batch_norm(spec, rest.pop(0))

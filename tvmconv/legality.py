@@ -1,10 +1,13 @@
 """What makes a convolution legal: torch's rules, checked when a ConvSpec is made.
 
-Each rule was tried against torch 2.13; tests/unit/test_legality.py tries them again. Two
-differences are meant. torch answers an input of zero channels with an output of zero channels,
-whatever out_channels says, so zero channels are an error here. And torch skips some checks of an
-empty batch, which here has the rules of a batch of one. Negative padding (cropping) is accepted at
-the end of an axis for specs of gradients; the constructors in tvmconv.make refuse it.
+Each rule was tried against torch 2.13; tests/unit/test_legality.py tries them again. Meant
+differences: torch answers an input of zero channels with an output of zero channels, whatever
+out_channels says; that is an error here. An output of size 0 and a dilation of 0 are errors here;
+torch lets them pass or not depending on which of its own implementations it picks. And torch skips
+some checks of an empty batch, which here has the rules of a batch of one.
+
+Negative padding (cropping) is accepted at the end of an axis for specs of gradients; the
+constructors in tvmconv.make refuse it.
 """
 
 from __future__ import annotations

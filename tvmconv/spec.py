@@ -44,8 +44,8 @@ class ConvSpec:
         stride: step of the output over the input (of the input over the output if transposed).
         dilation: distance of neighbouring taps; 1 is dense.
         pads_begin: padding before each axis; transposed: rows cut off the output, as in torch.
-        pads_end: the same after each axis. Negative: the last rows of the input are never read;
-            only specs of gradients have that.
+        pads_end: the same after each axis. Negative: the kernel stops that many rows before the
+            input's end; only specs of gradients have that. Padding still sees the whole input.
         padding_mode: "zeros", "constant", "reflect", "replicate" or "circular".
         pad_value: the value around the input when padding_mode is "constant".
         output_padding: rows added at the end of each output axis; transposed only.

@@ -10,7 +10,7 @@ and one number stands for all axes where they are equal (sizes and kernels are w
     g32                             groups
     s2 | s2x1                       stride
     d2 | d2x1                       dilation
-    p1 | p1x2 | p0.1x0.1            padding: the same on both sides, or begin.end of each axis
+    p1 | p1x2 | p0.1 | p0.1x2.0     padding: the same on both sides, or begin.end of each axis
     a1                              output padding
     reflect | replicate | circular | const0.5      padding mode
     og2, mask                       offset groups, mask
@@ -98,8 +98,8 @@ def _short(letter: str, values: Size, default: int) -> str:
 def _pads_part(spec: ConvSpec) -> str:
     if spec.pads_begin == spec.pads_end:
         return _short("p", spec.pads_begin, 0)
-    pairs = zip(spec.pads_begin, spec.pads_end, strict=True)
-    return "p" + "x".join(f"{begin}.{end}" for begin, end in pairs)
+    pairs = [f"{begin}.{end}" for begin, end in zip(spec.pads_begin, spec.pads_end, strict=True)]
+    return "p" + (pairs[0] if len(set(pairs)) == 1 else "x".join(pairs))
 
 
 def _number(value: float) -> str:

@@ -65,10 +65,10 @@ def resolve(text: str) -> tuple[Layer, ...]:
     Raises:
         SpecError: for what is none of these.
     """
-    if re.match(r"[a-z]+[123]d_", text.strip().lower()) and text.strip() not in _table():
+    network, _, which = text.strip().partition(":")
+    if network not in _table() and re.match(r"[a-z]+\dd_", network.lower()):
         spec = ConvSpec.parse(text)
         return (Layer(str(spec), 1, spec),)
-    network, _, which = text.strip().partition(":")
     layers = load(network)
     if not which:
         return layers
