@@ -21,6 +21,7 @@ from tvmconv.build import Built, build
 from tvmconv.choose import choose
 from tvmconv.errors import ArgumentError, TargetError, TvmconvError, UnsupportedSpec
 from tvmconv.runtime import KernelSymbol, wrapper_source
+from tvmconv.runtime.elf import text_bytes
 from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
@@ -146,6 +147,11 @@ class Kernel:
     def packed_elems(self) -> int:
         """Float32 values of the packed weights."""
         return self.built.packed_elems
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of machine code."""
+        return text_bytes(self.object_bytes)
 
     @property
     def entries(self) -> dict[str, str]:
