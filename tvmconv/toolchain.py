@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -125,17 +125,55 @@ def link_shared(
     return out
 
 
-def compile_objects(
-    c_sources: Sequence[str | Path], folder: Path, target: HasTriple | None = None
-) -> list[Path]:
-    """Compile each source to an object in `folder`; the result keeps the order."""
+def link_static(
+    objects: Mapping[str, bytes],
+    c_sources: Sequence[str | Path],
+    out: Path,
+    target: HasTriple | None = None,
+) -> Path:
+    """Put TVM's objects, C sources and the runtime into the archive `out`, and return its path.
+
+    Args:
+        objects: member name to object file.
+        c_sources: C text (str) or files (Path); the runtime's headers are found.
+        out: where the archive goes; replaced atomically.
+        target: whose triple picks the compiler; default: this machine.
+
+    Raises:
+        EnvironmentProblem: no C compiler or no archiver.
+        BuildFailed: one of them refused; carries its message.
+    """
     cc = find_cc(target)
-    objects = []
-    for source in _source_files(c_sources, folder):
-        built = folder / f"{source.stem}.o"
-        _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-c", str(source), "-o", str(built)])
-        objects.append(built)
-    return objects
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        work = Path(folder)
+        members = []
+        sources = [*_source_files(c_sources, work), *(SOURCE_DIR / n for n in CORE_SOURCES)]
+        for source in sources:
+            members.append(work / f"{source.stem}.o")
+            _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-c", str(source), "-o", str(members[-1])])
+        for name, data in objects.items():
+            members.append(work / name)
+            members[-1].write_bytes(hide_symbols(data))
+        strip = _find_tool("strip", target)
+        if strip is not None:
+            _run([*strip, "--strip-debug", *map(str, members)])
+        ar = _find_tool("ar", target)
+        if ar is None:
+            raise EnvironmentProblem("ar", None, "binutils, or `pip install ziglang`")
+        built = work / out.name
+        _run([*ar, "rcsD", str(built), *map(str, members)])
+        _move(built, out)
+    return out
+
+
+def _find_tool(name: str, target: HasTriple | None) -> tuple[str, ...] | None:
+    """A program that goes with the compiler; ziglang has `ar` alone."""
+    cc = find_cc(target)
+    if cc[1:3] == ("-m", "ziglang"):
+        return (*cc[:3], name) if name == "ar" else None
+    beside = cc[0].removesuffix("gcc") + name if cc[0].endswith("-gcc") else name
+    found = shutil.which(beside) or shutil.which(f"llvm-{name}")
+    return None if found is None else (found,)
 
 
 def shared_runtime(target: HasTriple | None = None) -> Path:

@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from .sources import (
-    CORE_SOURCES,
-    HEADERS,
-    SOURCE_DIR,
-    cpu_features,
-    runtime_sources,
-)
-from .wrapper import ARGUMENTS, KernelSymbol, wrapper_source
+from .sources import SOURCE_DIR, cpu_features, runtime_sources
+from .wrapper import KernelSymbol, wrapper_source
 
-__all__ = [
-    "ARGUMENTS",
-    "CORE_SOURCES",
-    "HEADERS",
-    "SOURCE_DIR",
-    "KernelSymbol",
-    "cpu_features",
-    "runtime_sources",
-    "wrapper_source",
-]
+__all__ = ["SOURCE_DIR", "KernelSymbol", "cpu_features", "runtime_sources", "wrapper_source"]

@@ -10,13 +10,13 @@ from typing import Final
 SOURCE_DIR: Final = Path(__file__).parent / "c"
 
 PUBLIC_HEADERS: Final = ("tvmconv.h", "tvmconv_cpu.h")
-HEADERS: Final = (*PUBLIC_HEADERS, "runtime.h", "arch.h")
+INNER_HEADERS: Final = ("runtime.h", "arch.h")
 CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu_x86.c")
 
 
 def runtime_sources() -> dict[str, str]:
     """Every file of the runtime, name to text."""
-    names = (*HEADERS, *CORE_SOURCES)
+    names = (*PUBLIC_HEADERS, *INNER_HEADERS, *CORE_SOURCES)
     return {name: (SOURCE_DIR / name).read_text(encoding="utf-8") for name in names}
 
 

@@ -20,8 +20,6 @@ from .sources import cpu_features
 
 RUN_ARGUMENTS: Final = ("x", "packed", "residual", "offset", "mask", "y")
 PACK_ARGUMENTS: Final = ("weight", "bias", "scale", "shift", "packed")
-# Argument names in the order of their numbers in tvmconv.h, from 1.
-ARGUMENTS: Final = (*RUN_ARGUMENTS, *PACK_ARGUMENTS[:-1])
 
 _WRITTEN: Final = {"run": "y", "pack": "packed"}
 
@@ -65,8 +63,8 @@ def prototype(kernel: KernelSymbol, kind: str) -> str:
     params = [f"{'' if name == _WRITTEN[kind] else 'const '}float *{name}" for name in names]
     if kind == "run":
         params.append("int32_t threads")
-    head = f"int32_t {kernel.symbol}_{kind}("
-    return head + (",\n" + " " * 4).join([", ".join(params[:3]), ", ".join(params[3:])]) + ")"
+    lines = [", ".join(params[:3]), ", ".join(params[3:])]
+    return f"int32_t {kernel.symbol}_{kind}(\n    " + ",\n    ".join(lines) + ")"
 
 
 def wrapper_source(kernels: Sequence[KernelSymbol]) -> str:
