@@ -58,18 +58,20 @@ def throughput(compared: Sequence[Layer], roofline: Roofline | None) -> str:
 
 def roofline_plot(compared: Sequence[Layer], roofline: Roofline) -> str:
     """Each layer's speed over its arithmetic intensity, under the limits of the machine."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
     figure, axes = _figure(4.6)
     timed = [layer for layer in compared if layer.ours.gflops]
     intensities = [layer.spec.arithmetic_intensity for layer in timed]
-    low, high = min([*intensities, roofline.ridge]) / 2, max([*intensities, roofline.ridge]) * 2
+    ridge = roofline.ridge
+    low, high = min([*intensities, ridge]) / 2, max([*intensities, ridge]) * 2
     for bandwidth, style, name in (
         (roofline.memory_gbytes, "-", "memory"),
         (roofline.cache_gbytes, ":", "second-level cache"),
     ):
-        ridge = roofline.gflops / bandwidth
-        xs = [low, max(low, ridge), high]
+        xs = [low, max(low, roofline.gflops / bandwidth), high]
         ys = [min(roofline.gflops, x * bandwidth) for x in xs]
-        text = f"{name} {bandwidth:.0f} GB/s, arithmetic {roofline.gflops:.0f} GFLOP/s"
+        text = f"limit of {name}, {bandwidth:.0f} GB/s"
         axes.plot(xs, ys, style, color=LIMIT, linewidth=1.2, label=text)
     best = [layer.best_peer for layer in timed]
     speeds = [peer.gflops if peer else None for peer in best]
@@ -78,15 +80,19 @@ def roofline_plot(compared: Sequence[Layer], roofline: Roofline) -> str:
     _dots(axes, list(zip(intensities, speeds, strict=True)), OURS, "tvmconv")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("operations per byte moved (input, weights and output once)")
     axes.set_ylabel("GFLOP/s")
-    axes.grid(color=GRID, linewidth=0.6, which="both")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.grid(color=GRID, linewidth=0.6)
+    _legend(axes, columns=4)
     return _svg(figure)
 
 
 def errors(compared: Sequence[Layer]) -> str:
-    """Largest difference to torch in float64, for the kernel and its best peer, and the bound."""
+    """Difference to torch in float64 of the kernel and its best peer, and the kernel's bound."""
     figure, axes = _bars([label(layer.spec) for layer in compared])
     for y, layer in enumerate(compared):
         if layer.ours.bound:
@@ -97,7 +103,7 @@ def errors(compared: Sequence[Layer]) -> str:
     ours = [(layer.ours.max_error, y) for y, layer in enumerate(compared)]
     _dots(axes, ours, OURS, "tvmconv")
     axes.set_xscale("log")
-    axes.set_xlabel("largest absolute error against float64, inputs and weights of unit variance")
+    axes.set_xlabel("absolute error against float64, inputs and weights of unit variance")
     _legend(axes, columns=3)
     return _svg(figure)
 

@@ -129,7 +129,7 @@ def _plots(measured: Measured, compared: list[Layer], bundle: Mapping[str, int])
     found.append(
         Plot.of(
             "Error",
-            "Largest difference to torch in float64, and the bound that each kernel is held to.",
+            "Difference to torch in float64 at the worst element, and the bound it is held to.",
             plots.errors(compared),
         )
     )

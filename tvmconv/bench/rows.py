@@ -26,8 +26,9 @@ class Row:
         samples: number of timed calls.
         preempted: share of the slices that lost the CPU.
         overhead_seconds: the same contestant's time for a convolution of one multiply-add.
-        max_error: largest difference to torch in float64.
-        bound: what the largest difference may be.
+        max_error: difference to torch in float64; the kernel's own at the element that is closest
+            to its bound, a peer's largest.
+        bound: what that difference may be.
         code_bytes: machine code of the kernel; tvmconv only, as are the next five.
         packed_bytes: packed weights.
         compile_seconds: what compiling took.

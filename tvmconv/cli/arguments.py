@@ -1,0 +1,105 @@
+"""Arguments that several commands share, and what they mean."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tvmconv import layouts, workloads
+from tvmconv.cli.output import Step
+from tvmconv.errors import ArgumentError
+from tvmconv.workloads import Layer
+
+if TYPE_CHECKING:
+    from tvmconv.kernel import Kernel
+
+
+def add_specs(parser: argparse.ArgumentParser) -> None:
+    """Which convolutions, and in which memory order."""
+    parser.add_argument("specs", nargs="+", metavar="SPEC", help="spec text, network, or network:N")
+    parser.add_argument(
+        "--fused",
+        action="store_true",
+        help="networks only: with the bias and activation that follow each layer",
+    )
+    parser.add_argument(
+        "--layout", choices=("first", "last"), help="put the channels first (NCHW) or last (NHWC)"
+    )
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """For which device, and how."""
+    parser.add_argument("--target", default="host", metavar="ID", help="see `tvmconv targets`")
+    parser.add_argument("--algorithm", metavar="NAME", help="force an algorithm or template id")
+    parser.add_argument("--config", metavar="KNOBS", help="force a config, such as tile_oc=32,...")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads per convolution (default: 1)"
+    )
+
+
+def chosen_layers(args: argparse.Namespace) -> list[Layer]:
+    """The layers that the command line names, without duplicates.
+
+    Raises:
+        SpecError: a text that is neither a spec nor a network.
+    """
+    found: dict[str, Layer] = {}
+    for text in args.specs:
+        for layer in workloads.resolve(text):
+            fused = _fused(text, layer) if args.fused else layer
+            spec = _in_order(fused, args.layout)
+            found.setdefault(str(spec.spec), spec)
+    return list(found.values())
+
+
+def _fused(text: str, layer: Layer) -> Layer:
+    """The same layer of the network with what follows it; a single spec stays as it is."""
+    network = text.strip().partition(":")[0]
+    if network not in workloads.names():
+        return layer
+    return next(one for one in workloads.load(network, fused=True) if one.name == layer.name)
+
+
+def _in_order(layer: Layer, order: str | None) -> Layer:
+    if order is None:
+        return layer
+    of_rank = layouts.channels_first if order == "first" else layouts.channels_last
+    layout = of_rank(layer.spec.rank)
+    return layer._replace(spec=replace(layer.spec, in_layout=layout, out_layout=layout))
+
+
+def compile_layers(args: argparse.Namespace, layers: Sequence[Layer], step: Step) -> "list[Kernel]":
+    """Compile every layer; `step` hears of each, and of the loading of TVM before.
+
+    Raises:
+        TvmconvError: what `tvmconv.compile` raises.
+    """
+    if args.config is not None and args.algorithm is None:
+        raise ArgumentError("--algorithm", None, "a template id when --config is given")
+    step("loading TVM")
+    load_tvm()
+    from tvmconv.kernel import compile
+
+    kernels = []
+    for layer in layers:
+        step(layer.name)
+        kernels.append(
+            compile(
+                layer.spec,
+                args.target,
+                algorithm=args.algorithm,
+                config=args.config,
+                threads=args.threads,
+            )
+        )
+    return kernels
+
+
+def load_tvm() -> None:
+    """Import TVM now (2 to 3 seconds), so that it does not count as compiling the first layer."""
+    from importlib import import_module
+
+    from tvmconv.environment import check_environment
+
+    check_environment()
+    import_module("tvm")

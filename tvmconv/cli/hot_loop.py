@@ -1,0 +1,70 @@
+"""Find the loop of a kernel that does its work, in the assembly that LLVM printed."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+_LABEL = re.compile(r"^(\.L[A-Za-z]*\d[\w]*):")
+_JUMP = re.compile(r"^\s+j[a-z]+\s+(\.L\w+)")
+_INSTRUCTION = re.compile(r"^\s+([a-z]\w*)(?:\s|$)")
+_ARITHMETIC = re.compile(r"^v?(?:f(?:n?m(?:add|sub)\w*)|(?:mul|add)[ps]s)")
+
+
+@dataclass(frozen=True)
+class HotLoop:
+    """The innermost loop with the most floating-point arithmetic; `text` is its assembly."""
+
+    text: str
+    instructions: int
+    arithmetic: int
+    names: tuple[tuple[str, int], ...]
+    """The most frequent instructions and how often each occurs."""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        share = self.arithmetic / self.instructions if self.instructions else 0.0
+        frequent = ", ".join(f"{count} {name}" for name, count in self.names)
+        return f"{self.instructions} instructions, {share:.0%} of them arithmetic: {frequent}"
+
+
+def find_hot_loop(assembly: str) -> HotLoop | None:
+    """Return the hot loop of an assembly text, None when it has no loop with arithmetic."""
+    lines = [line for line in assembly.splitlines() if _LABEL.match(line) or _code(line)]
+    loops = _innermost(_loops(lines))
+    counted = [(sum(map(_is_arithmetic, lines[a:b])), b - a, a, b) for a, b in loops]
+    if not counted or max(counted)[0] == 0:
+        return None
+    arithmetic, _, start, end = max(counted, key=lambda loop: (loop[0], -loop[1]))
+    names = [found[1] for line in lines[start:end] if (found := _INSTRUCTION.match(line))]
+    text = "\n".join(line.expandtabs(8).rstrip() for line in lines[start:end])
+    return HotLoop(text, len(names), arithmetic, tuple(Counter(names).most_common(5)))
+
+
+def _code(line: str) -> bool:
+    return bool(_INSTRUCTION.match(line))
+
+
+def _is_arithmetic(line: str) -> bool:
+    found = _INSTRUCTION.match(line)
+    return bool(found and _ARITHMETIC.match(found[1]))
+
+
+def _loops(lines: list[str]) -> list[tuple[int, int]]:
+    """Every stretch from a label to a jump back to it, as half-open line ranges."""
+    at: dict[str, int] = {}
+    found = []
+    for i, line in enumerate(lines):
+        label, jump = _LABEL.match(line), _JUMP.match(line)
+        if label:
+            at[label[1]] = i
+        elif jump and jump[1] in at:
+            found.append((at[jump[1]], i + 1))
+    return found
+
+
+def _innermost(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The loops that hold no other loop."""
+    return [
+        (a, b) for a, b in loops if not any(a <= c and d <= b for c, d in loops if (c, d) != (a, b))
+    ]

@@ -1,0 +1,226 @@
+"""`tvmconv inspect`: arithmetic, roofline, why this template, loop nest, hot loop."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.bench.labels import kilobytes, microseconds
+from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
+from tvmconv.cli.hot_loop import HotLoop, find_hot_loop
+from tvmconv.cli.output import Output
+from tvmconv.spec import ConvSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tvmconv.kernel import Kernel
+
+SECTIONS = ("arithmetic", "choice", "roofline", "tir", "hot", "trace", "asm")
+USUAL = SECTIONS[:5]
+MEASURE_SECONDS = 0.1
+EXAMPLES = """\
+sections: arithmetic, choice (which templates were considered and why), roofline (measured, where
+the target runs here), tir (the loop nest), hot (assembly of the innermost loop), trace (the
+schedule's steps), asm (everything); the first five are shown unless --show says otherwise
+
+examples:
+  tvmconv inspect conv2d_n1c64s56x56_o64k3x3_p1_bias_relu
+  tvmconv inspect resnet50:2 --show hot roofline
+  tvmconv inspect resnet50:2 --show asm --target x86_64_v2 > layer.s
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_specs(parser)
+    add_compile(parser)
+    parser.add_argument(
+        "--show", nargs="+", choices=SECTIONS, default=USUAL, metavar="SECTION", help="see below"
+    )
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Compile and show what is known of each kernel."""
+    layers = chosen_layers(args)
+    with output.progress(2 * len(layers) + 1, "inspecting") as step:
+        kernels = compile_layers(args, layers, step)
+        found = []
+        for kernel, layer in zip(kernels, layers, strict=True):
+            step(layer.name)
+            found.append(examine(kernel, args.show))
+    if output.as_json:
+        output.document("inspect", True, {"kernels": found})
+        return 0
+    console = output.console()
+    for kernel, sections in zip(kernels, found, strict=True):
+        _print(kernel, sections, console)
+    return 0
+
+
+def examine(kernel: "Kernel", show: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """Collect the sections of one kernel as plain values."""
+    found: dict[str, Any] = {
+        "spec": str(kernel.spec),
+        "target": kernel.target.id,
+        "template": kernel.template_id,
+        "config": str(kernel.config),
+        "tier": kernel.tier,
+        "code_bytes": kernel.text_bytes,
+    }
+    for section in SECTIONS:
+        if section not in show:
+            continue
+        if section == "arithmetic":
+            found[section] = arithmetic(kernel.spec)
+        elif section == "choice":
+            found[section] = choice(kernel)
+        elif section == "roofline":
+            found[section] = roofline(kernel) if kernel.target.runs_here else None
+        elif section == "hot":
+            loop = find_hot_loop(kernel.inspect("asm"))
+            found[section] = asdict(loop) if loop else None
+        else:
+            found[section] = kernel.inspect(section)
+    return found
+
+
+def arithmetic(spec: ConvSpec) -> dict[str, Any]:
+    """The numbers of a spec that need no compiler."""
+    return {
+        "input": list(spec.x_shape),
+        "weight": list(spec.weight_shape),
+        "output": list(spec.out_shape),
+        "parameters": spec.params,
+        "multiply-adds": spec.macs,
+        "operations": spec.flops,
+        "bytes moved": spec.bytes_moved,
+        "operations per byte": round(spec.arithmetic_intensity, 2),
+        "receptive field": list(spec.receptive_field),
+    }
+
+
+def choice(kernel: "Kernel") -> list[dict[str, Any]]:
+    """Every template with its predicted cost or the reason why it does not apply."""
+    from tvmconv.choose import consider
+    from tvmconv.template import Task
+
+    return [
+        {
+            "template": candidate.template.id,
+            "fits": candidate.fits,
+            "chosen": candidate.template.id == kernel.template_id,
+            "reason": candidate.reason,
+        }
+        for candidate in consider(Task(kernel.spec, kernel.target, kernel.threads))
+    ]
+
+
+def roofline(kernel: "Kernel") -> dict[str, Any]:
+    """Measure the machine's limits and, for a tenth of a second, the kernel itself."""
+    from tvmconv import fills
+    from tvmconv.bench.contest import bound_call
+    from tvmconv.bench.roofline import measure_roofline
+    from tvmconv.bench.rows import OURS
+    from tvmconv.bench.timing import interleave, local_slice
+
+    limits = measure_roofline(kernel.target.lanes, kernel.threads)
+    call = bound_call(kernel, fills.normal(kernel.spec))
+    slices = {OURS: local_slice(call, one_thread=kernel.threads == 1)}
+    seconds = interleave(slices, MEASURE_SECONDS)[OURS].min_seconds
+    gflops = kernel.spec.flops / seconds / 1e9
+    attainable = limits.attainable(kernel.spec.arithmetic_intensity)
+    return {
+        **limits.as_dict(),
+        "ridge": limits.ridge,
+        "bound_by": "memory" if attainable < limits.gflops else "arithmetic",
+        "attainable_gflops": attainable,
+        "measured_seconds": seconds,
+        "measured_gflops": gflops,
+        "share_of_attainable": gflops / attainable if attainable else None,
+    }
+
+
+def _print(kernel: "Kernel", found: dict[str, Any], console: "Console") -> None:
+    console.print(f"[bold]{kernel.spec}[/] on {kernel.target.id}", highlight=False)
+    console.print(
+        f"{kernel.template_id}  {str(kernel.config).replace(',', ' ')}  "
+        f"({kernel.tier}, {kilobytes(kernel.text_bytes)} of code)",
+        highlight=False,
+    )
+    for section in SECTIONS:
+        if section not in found:
+            continue
+        value = found[section]
+        _heading(section, console)
+        if section == "arithmetic":
+            _print_arithmetic(value, console)
+        elif section == "choice":
+            for candidate in value:
+                style = "green" if candidate["chosen"] else "" if candidate["fits"] else "dim"
+                line = f"  {candidate['template']:18} {candidate['reason']}"
+                console.print(line, style=style, highlight=False)
+        elif section == "roofline":
+            _print_roofline(value, console)
+        elif section == "hot":
+            _print_hot(value, console)
+        else:
+            _print_code(value, "gas" if section == "asm" else "python", console)
+    console.print()
+
+
+def _heading(section: str, console: "Console") -> None:
+    titles = {
+        "arithmetic": "Arithmetic",
+        "choice": "Why this template",
+        "roofline": "Roofline",
+        "tir": "Loop nest",
+        "hot": "Hot loop",
+        "trace": "Schedule",
+        "asm": "Assembly",
+    }
+    console.print(f"\n[bold]{titles[section]}[/]")
+
+
+def _print_arithmetic(values: dict[str, Any], console: "Console") -> None:
+    for name, value in values.items():
+        text = " x ".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
+        console.print(f"  {name:20} {text}", highlight=False)
+
+
+def _print_roofline(values: dict[str, Any] | None, console: "Console") -> None:
+    if values is None:
+        console.print("  the target does not run on this machine", style="dim")
+        return
+    rows = {
+        "limits": f"{values['gflops']:.0f} GFLOP/s, memory {values['memory_gbytes']:.0f} GB/s, "
+        f"second-level cache {values['cache_gbytes']:.0f} GB/s (measured)",
+        "bound by": f"{values['bound_by']}: {values['ridge']:.1f} operations per byte are enough "
+        "to keep the arithmetic busy",
+        "attainable": f"{values['attainable_gflops']:.0f} GFLOP/s",
+        "measured": f"{values['measured_gflops']:.0f} GFLOP/s, "
+        f"{values['share_of_attainable'] or 0:.0%} of it, "
+        f"{microseconds(values['measured_seconds'])} us a call",
+    }
+    for name, text in rows.items():
+        console.print(f"  {name:20} {text}", highlight=False)
+
+
+def _print_hot(values: dict[str, Any] | None, console: "Console") -> None:
+    if values is None:
+        console.print("  no loop with arithmetic: it was unrolled completely", style="dim")
+        return
+    loop = HotLoop(**values)
+    console.print(f"  {loop.summary}", highlight=False)
+    _print_code(loop.text, "gas", console)
+
+
+def _print_code(text: str, language: str, console: "Console") -> None:
+    """Highlight code in a terminal; a pipe gets it as it is."""
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.syntax import Syntax
+
+    code = Syntax(text, language, theme="ansi_dark", background_color="default", word_wrap=True)
+    console.print(code)
