@@ -27,8 +27,10 @@ from tvmconv.runtime.sources import CORE_SOURCES, SOURCE_DIR, runtime_sources
 
 CFLAGS: Final = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections")
 # `defs`: a symbol that nobody defines fails here, by name, and not when the library is opened.
-# noseparate-code: headers, code and constants share a segment, which saves 8 KiB of padding.
-LDFLAGS: Final = ("-Wl,-s", "-Wl,--gc-sections", "-Wl,-z,defs", "-Wl,-z,noseparate-code")
+LDFLAGS: Final = ("-Wl,-s", "-Wl,--gc-sections", "-Wl,-z,defs")
+# Headers, code and constants in one segment: 8 KiB less padding. ziglang does it unasked, and
+# refuses the flag.
+DENSE: Final = "-Wl,-z,noseparate-code"
 # Says that the runtime's inner functions come from another library (runtime.h).
 SHARED: Final = "TVMCONV_SHARED_RUNTIME"
 LIBRARIES: Final = ("-lpthread", "-lm")
@@ -119,7 +121,7 @@ def link_shared(
             library = shared_runtime(target)
             shared = (f"-D{SHARED}", str(library), f"-Wl,-rpath,{library.parent}")
         built = work / out.name
-        _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-shared", *inputs, *shared, *LDFLAGS, *LIBRARIES,
+        _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-shared", *inputs, *shared, *_ldflags(cc),
               f"-Wl,-soname,{out.name}", "-o", str(built)])  # fmt: skip
         _move(built, out)
     return out
@@ -166,10 +168,18 @@ def link_static(
     return out
 
 
+def _is_zig(cc: tuple[str, ...]) -> bool:
+    return "ziglang" in cc
+
+
+def _ldflags(cc: tuple[str, ...]) -> tuple[str, ...]:
+    return (*LDFLAGS, *(() if _is_zig(cc) else (DENSE,)), *LIBRARIES)
+
+
 def _find_tool(name: str, target: HasTriple | None) -> tuple[str, ...] | None:
     """A program that goes with the compiler; ziglang has `ar` alone."""
     cc = find_cc(target)
-    if cc[1:3] == ("-m", "ziglang"):
+    if _is_zig(cc):
         return (*cc[:3], name) if name == "ar" else None
     beside = cc[0].removesuffix("gcc") + name if cc[0].endswith("-gcc") else name
     found = shutil.which(beside) or shutil.which(f"llvm-{name}")
@@ -187,15 +197,15 @@ def shared_runtime(target: HasTriple | None = None) -> Path:
     sources = [str(SOURCE_DIR / name) for name in CORE_SOURCES]
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as work:
         built = Path(work) / library.name
-        _run([*cc, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-shared", *sources, *LDFLAGS,
-              *LIBRARIES, f"-Wl,-soname,{library.name}", "-o", str(built)])  # fmt: skip
+        _run([*cc, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-shared", *sources, *_ldflags(cc),
+              f"-Wl,-soname,{library.name}", "-o", str(built)])  # fmt: skip
         _move(built, library)
     return library
 
 
 @functools.cache
 def _runtime_key(cc: tuple[str, ...]) -> str:
-    text = repr((sorted(runtime_sources().items()), cc, _cc_version(cc), CFLAGS, LDFLAGS))
+    text = repr((sorted(runtime_sources().items()), cc, _cc_version(cc), CFLAGS, _ldflags(cc)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
