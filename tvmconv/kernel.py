@@ -416,7 +416,6 @@ class Library:
     run: Any
     pack: Any
     error_text: Any
-    folder: tempfile.TemporaryDirectory[str]
 
     def check(self, status: int) -> None:
         """Raise the error that a C function reported."""
@@ -439,14 +438,16 @@ def open_library(kernel: Kernel) -> Library:
     if not kernel.target.runs_here:
         missing = ", ".join(kernel.target.missing_features) or "another architecture"
         raise TargetError(f"{kernel.target.id} does not run on this machine: missing {missing}")
-    folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
-    path = Path(folder.name) / f"{kernel.symbol}.so"
-    link_shared([kernel.object_bytes], [wrapper_source([kernel.c_symbol])], path, kernel.target)
-    library = ctypes.CDLL(str(path))
+    # The mapping outlives the file, so nothing stays behind on disk.
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder) / f"{kernel.symbol}.so"
+        wrappers = wrapper_source([kernel.c_symbol])
+        link_shared([kernel.object_bytes], [wrappers], path, kernel.target)
+        library = ctypes.CDLL(str(path))
     run, pack = (getattr(library, f"{kernel.symbol}_{kind}") for kind in ("run", "pack"))
     run.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int32]
     pack.argtypes = [ctypes.c_void_p] * 5
     run.restype = pack.restype = ctypes.c_int32
     library.tvmconv_error_text.restype = ctypes.c_char_p
     library.tvmconv_error_text.argtypes = [ctypes.c_int32]
-    return Library(kernel.symbol, run, pack, library.tvmconv_error_text, folder)
+    return Library(kernel.symbol, run, pack, library.tvmconv_error_text)

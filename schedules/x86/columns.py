@@ -49,8 +49,9 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     }
 
 
-def stages(problem: Problem) -> tuple[str, ...]:
+def stages(task: Task) -> tuple[str, ...]:
     """In place needs unit stride, and no tap outside."""
+    problem = task.problem
     in_place = not problem.is_padded and problem.axes[2].stride == 1
     return ("none", "planes") if in_place else ("planes",)
 

@@ -57,21 +57,24 @@ def staged_elems(problem: Problem, form: Form) -> float:
     """Elements that the stage writes in one run."""
     if form.stage == "none":
         return 0.0
-    d, h, w = problem.axes
-    window = (
-        (d.window(1) - d.low) * (h.window(form.block_oh) - h.low) * (w.window(form.block_ow) - w.low)
-    )
+    window = window_elems(problem, form)
     channels = problem.icg * (form.blocks(problem) * form.tile_oc if form.per_lane else problem.g)
     return float(max(1, problem.n) * blocks(problem, form) * window * channels)
 
 
 def window_bytes(problem: Problem, form: Form) -> float:
     """Bytes of one staged (or read) window."""
+    sharing = form.tile_oc if form.per_lane else problem.g if form.stage == "sample" else 1
+    return 4.0 * window_elems(problem, form) * problem.icg * sharing
+
+
+def window_elems(problem: Problem, form: Form) -> int:
+    """Positions of one staged window; for samples, one per output and tap."""
     d, h, w = problem.axes
-    window = (
-        (d.window(1) - d.low) * (h.window(form.block_oh) - h.low) * (w.window(form.block_ow) - w.low)
-    )
-    return 4.0 * window * problem.icg * (form.tile_oc if form.per_lane else 1)
+    if form.stage == "sample":
+        return form.block_oh * form.block_ow * h.taps * w.taps
+    rows, columns = h.window(form.block_oh) - h.low, w.window(form.block_ow) - w.low
+    return (d.window(1) - d.low) * rows * columns
 
 
 def memory_cycles(

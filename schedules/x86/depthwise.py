@@ -42,8 +42,9 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     }
 
 
-def stages(problem: Problem) -> tuple[str, ...]:
+def stages(task: Task) -> tuple[str, ...]:
     """In place needs every lane's channel to exist and to lie beside its neighbour's."""
+    problem = task.problem
     neighbours = problem.channels_last and problem.ocg == 1 and problem.g % 16 == 0
     return ("none", "pixels") if neighbours and not problem.is_padded else ("pixels",)
 

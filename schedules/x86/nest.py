@@ -36,14 +36,12 @@ class Nest:
         parts: parts of the channel blocks that run as outermost, parallel loop.
         unroll_ic: input channels per iteration of the innermost reduction loop.
         unroll_taps: how many of the tap loops w, h, d are unrolled, innermost first.
-        clip: whether tap loops skip taps in the padding.
     """
 
     lanes: int
     parts: int = 1
     unroll_ic: int = 1
     unroll_taps: int = 0
-    clip: bool = True
 
 
 def schedule_nest(
@@ -55,7 +53,9 @@ def schedule_nest(
     conv = sch.get_sblock("conv")
     sch.compute_at(conv, tile_at, preserve_unit_loops=True)
     taps = _reduce_in_registers(sch, conv, len(sch.get_loops(conv)), problem, form, nest)
-    if form.stage != "none":
+    if form.stage == "sample":
+        _stage_samples(sch, outer, problem, nest)
+    elif form.stage != "none":
         _stage_input(sch, outer, problem, form, nest)
     sch.decompose_reduction(conv, taps)
     return sch
@@ -125,7 +125,8 @@ def _reduce_in_registers(
     for i, loop in enumerate((kw, kh, kd)):
         if i < nest.unroll_taps and not problem.axes[2 - i].is_uneven:
             sch.unroll(loop)
-        elif nest.clip and _worth_clipping(problem, 2 - i):
+        # Offsets move samples, so a tap whose regular place is padding still counts.
+        elif form.stage != "sample" and _worth_clipping(problem, 2 - i):
             sch.annotate(loop, CLIP, 2 - i)
     return kd
 
@@ -147,13 +148,28 @@ def _stage_input(
     if form.per_lane:
         columns = loops[-3]
     if columns is not innermost:
-        extent = int(sch.get(innermost).extent)
-        width = staging_width(extent, nest.lanes)
-        if width > 1:
-            _, lane = sch.split(innermost, [None, width])
-            sch.vectorize(lane)
+        _vectorize_channels(sch, innermost, nest)
     if problem.axes[2].is_padded and problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, "pragma_loop_partition_hint", 1)
+
+
+def _stage_samples(sch: s_tir.Schedule, at: Loop, problem: Problem, nest: Nest) -> None:
+    """Bilinear samples of one block of outputs; positions once per tap, channels in the lanes."""
+    sample = sch.get_sblock("sample")
+    sch.compute_at(sample, at, preserve_unit_loops=True)
+    *_, c = sch.get_loops(sample)
+    _vectorize_channels(sch, c, nest)
+    if not problem.channels_last:
+        n, row, _, c = sch.get_loops(sch.get_sblock("xlast"))
+        sch.parallel(sch.fuse(n, row))
+        _vectorize_channels(sch, c, nest)
+
+
+def _vectorize_channels(sch: s_tir.Schedule, c: Loop, nest: Nest) -> None:
+    width = staging_width(int(sch.get(c).extent), nest.lanes)
+    if width > 1:
+        _, lane = sch.split(c, [None, width])
+        sch.vectorize(lane)
 
 
 def staging_width(extent: int, lanes: int) -> int:

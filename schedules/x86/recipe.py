@@ -15,6 +15,7 @@ from tvm import s_tir
 from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
 from tvmconv.problem import Problem
 from tvmconv.space import Config, ConfigSpace, Value
+from tvmconv.spec import ConvSpec
 from tvmconv.template import Task, Template
 
 from . import cost
@@ -37,6 +38,7 @@ class Recipe:
         store_elem: cycles to store one element.
         unroll_taps: how many tap loops to unroll for a form.
         unroll_ic: input channels per iteration for a form.
+        declare_run: TE of run.
     """
 
     id: str
@@ -44,12 +46,13 @@ class Recipe:
     vector: str
     per_lane: bool
     tiles: Callable[[Task], dict[str, tuple[int, ...]]]
-    stages: Callable[[Problem], tuple[str, ...]]
+    stages: Callable[[Task], tuple[str, ...]]
     loads: Callable[[Task, Form], float]
     stage_elem: Callable[[Problem], float]
     store_elem: Callable[[Problem], float]
     unroll_taps: Callable[[Problem, Form, int], int]
     unroll_ic: Callable[[Problem, Form, int], int]
+    declare_run: Callable[[ConvSpec, Problem, Form], Declaration] = declare_direct
 
     def template(self) -> Template:
         """The template that this recipe describes."""
@@ -86,7 +89,7 @@ class Recipe:
             "block_oh": _even_parts(problem.axes[1].quotients, 32),
             "block_ow": _even_parts(problem.axes[2].quotients, 512),
             "parts": (1,) if task.threads == 1 else (1, 2, 4, 8, 16),
-            "stage": self.stages(problem),
+            "stage": self.stages(task),
         }
         return ConfigSpace(knobs, lambda config: self.invalid(task, config))
 
@@ -123,7 +126,7 @@ class Recipe:
     def _candidates(self, task: Task) -> Iterator[Config]:
         tiles = self.tiles(task)
         found = False
-        for stage in self.stages(task.problem):
+        for stage in self.stages(task):
             for tile in product(*tiles.values()):
                 config = self._blocked(task, dict(zip(tiles, tile, strict=True)), stage)
                 if config is not None:
@@ -144,17 +147,18 @@ class Recipe:
         )
         if self.too_wide(task, self.form(whole)) is not None:
             return None
-        columns = _even_parts(problem.axes[2].quotients, 512)
-        rows = _even_parts(problem.axes[1].quotients, 32)
         limit = task.target.l2_bytes // 3
         config = whole
-        for name, choices in (("block_ow", columns), ("block_oh", rows)):
+        for name, axis, most in (("block_ow", 2, 512), ("block_oh", 1, 32)):
             items = dict(config.items)
+            choices = _even_parts(problem.axes[axis].quotients, most)
             for choice in reversed(choices):
                 items[name] = choice
                 candidate = Config(tuple(items.items()))
-                fits = cost.window_bytes(problem, self.form(candidate)) <= limit
-                if fits or choice == choices[0]:
+                form = self.form(candidate)
+                if stage == "none" and not covers(problem, form):
+                    continue
+                if cost.window_bytes(problem, form) <= limit or choice == choices[0]:
                     config = candidate
                     break
         config = self._for_threads(task, config)
@@ -200,7 +204,7 @@ class Recipe:
         """TE of run and of pack."""
         form = self.form(config)
         return (
-            declare_direct(task.spec, task.problem, form),
+            self.declare_run(task.spec, task.problem, form),
             declare_packing(task.spec, task.problem, form),
         )
 
@@ -233,7 +237,8 @@ def _even_parts(extent: int, most: int) -> tuple[int, ...]:
     return tuple(sorted({-(-extent // k) for k in counts if k <= min(most, extent)}))
 
 
-def channels_last_copy(problem: Problem) -> tuple[str, ...]:
+def channels_last_copy(task: Task) -> tuple[str, ...]:
     """In place when no tap leaves x, else (or as a second choice) a copy in x's own order."""
+    problem = task.problem
     copy = "pixels" if problem.channels_last else "planes"
     return (copy,) if problem.is_padded else ("none", copy)

@@ -5,8 +5,9 @@ epilogue in blocked order, ``packed_weight`` and ``packed_vectors`` the pack-tim
 """
 
 from tvmconv.declare.declaration import Declaration, Placement
+from tvmconv.declare.deformable import declare_deformable
 from tvmconv.declare.direct import declare_direct
 from tvmconv.declare.form import Form
 from tvmconv.declare.packing import declare_packing
 
-__all__ = ["Declaration", "Form", "Placement", "declare_direct", "declare_packing"]
+__all__ = ["Declaration", "Form", "Placement", "declare_deformable", "declare_direct", "declare_packing"]

@@ -34,13 +34,14 @@ def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     }
     if spec.residual:
         inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
-    conv = _reduce(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
+    conv = reduce_taps(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
     out = epilogue(spec, problem, form, conv, inputs, placement)
     return Declaration(inputs, ((out, placement),), "y")
 
 
-def _reduce(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -> te.Tensor:
+def reduce_taps(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -> te.Tensor:
+    """Stage ``conv``: the sum over taps and channels of what ``read`` gives, times the weights."""
     shape = form.weight_shape(problem)
     taps = [
         te.reduce_axis((0, axis.taps), name=f"k{name}")

@@ -40,7 +40,13 @@ def to_loops(
 
 def lower_to_module(funcs: dict[str, tirx.PrimFunc], target: Target) -> tvm.runtime.Module:
     """Compile loop-level functions; entry points are ``__tvm_ffi_<symbol>``."""
-    config = {"tirx.disable_assert": True}
+    config = {
+        "tirx.disable_assert": True,
+        # Remainders of vectors become masked stores.
+        "tirx.enable_buffer_level_predication": True,
+        # Rows without padding tests for all but the first and last columns.
+        "s_tir.LoopPartition": {"partition_const_loop": True},
+    }
     try:
         with tvm.transform.PassContext(opt_level=3, config=config):
             return tvm.compile(tvm.IRModule(funcs), target=tvm.target.Target(target.tvm()))

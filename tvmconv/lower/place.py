@@ -2,7 +2,8 @@
 
 Runs after blocks are gone, so a store is a plain store inside plain loops. A vector loop whose
 guard depends on the lane would be scalarised by TVM for all blocks; only the last one needs it, so
-the loop is kept twice: whole vectors without that test, and a scalar loop for the remainder.
+the loop is kept twice: whole vectors without that test, and for the remainder a masked store (or a
+scalar loop, where the elements are not neighbours).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import tirx
+from tvm import sym, tirx
 
 from tvmconv.declare.declaration import Placement
 
@@ -51,8 +52,8 @@ def place_outputs(
         assert placement is not None
         store = tirx.BufferStore(target, loop.body.value, [placement.offset(*loop.body.indices)])
         vector = _loop(loop, tirx.ForKind.VECTORIZED, store)
-        scalar = _loop(loop, tirx.ForKind.SERIAL, tirx.IfThenElse(tirx.all(*by_lane), store, None))
-        both = tirx.IfThenElse(whole, vector, scalar)
+        rest = _remainder(loop, store, tirx.all(*by_lane))
+        both = tirx.IfThenElse(whole, vector, rest)
         return tirx.IfThenElse(tirx.all(*others), both, None) if others else both
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
@@ -73,6 +74,30 @@ def _argument(name: str, elems: int) -> tirx.Buffer:
     it is wrong. Unaligned vector moves cost nothing on aligned data.
     """
     return tirx.decl_buffer((elems,), "float32", name=name, data_alignment=4)
+
+
+def _remainder(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt:
+    """The lanes that exist. The value goes through a small buffer first: a masked load of the
+    accumulators themselves would keep LLVM from holding them in registers."""
+    at = store.indices[0]
+    step = sym.Analyzer().simplify(
+        _replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0)
+    )
+    if int(loop.extent) & (int(loop.extent) - 1) or not (
+        isinstance(step, tirx.IntImm) and int(step) == 1
+    ):
+        return _loop(loop, tirx.ForKind.SERIAL, tirx.IfThenElse(guard, store, None))
+    lane = loop.loop_var
+    kept = tirx.decl_buffer((int(loop.extent),), "float32", name="tail")
+    fill = tirx.BufferStore(kept, store.value, [lane])
+    copy = tirx.BufferStore(store.buffer, tirx.BufferLoad(kept, [lane]), [at])
+    return tirx.SeqStmt(
+        [
+            tirx.AllocBuffer(kept),
+            _loop(loop, tirx.ForKind.VECTORIZED, fill),
+            _loop(loop, tirx.ForKind.VECTORIZED, tirx.IfThenElse(guard, copy, None)),
+        ]
+    )
 
 
 def _loop(loop: tirx.For, kind: int, body: tirx.Stmt) -> tirx.For:

@@ -1,0 +1,47 @@
+"""Deformable convolution: bilinear samples of a block of outputs, then a packed matrix product.
+
+    xlast[n][h][w][c] = x                                           (only for channels-first x)
+    parallel n, g, part, rows, columns:
+        sample[oh][ow][kh][kw][c]: corner positions and weights once per tap and offset group,
+            four vector loads over the channels
+        for block of tile_oc channels, tile of outputs:
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0
+            for kh, kw, ic:  acc[i] += broadcast(sample[i][kh][kw][ic]) * packed[..][ic][lanes]
+            y[tile] = epilogue(acc)
+
+The samples of a block take a third of the second-level cache, so they are never written to memory
+as the im2col buffer of other implementations is (torchvision's deform_conv2d).
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import declare_deformable
+from tvmconv.template import Task, register
+
+from . import direct
+from .recipe import Recipe
+
+
+def supports(task: Task) -> str | None:
+    """Deformable specs, version 1 and 2."""
+    if task.spec.op != "deform_conv":
+        return "only for deformable convolutions"
+    return None
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.deformable",
+        supports=supports,
+        vector="oc",
+        per_lane=False,
+        tiles=direct.tiles,
+        stages=lambda task: ("sample",),
+        loads=direct.loads,
+        stage_elem=lambda problem: 1.5,
+        store_elem=direct.store_elem,
+        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_ic=direct.unroll_ic,
+        declare_run=declare_deformable,
+    ).template()
+)
