@@ -14,8 +14,6 @@ For one axis, L is accepted for W (NCL, NLC), as torch writes it.
 
 from __future__ import annotations
 
-from math import prod
-
 from tvmconv.errors import SpecError
 
 SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
@@ -71,11 +69,3 @@ def shape(
     length = {"N": n, "G": groups, "C": channels // groups if "G" in layout else channels}
     length.update(zip(SPATIAL[len(size)], size, strict=True))
     return tuple(length[letter] for letter in layout)
-
-
-def strides(
-    layout: str, n: int, channels: int, groups: int, size: tuple[int, ...]
-) -> dict[str, int]:
-    """Return for each letter how many elements apart its neighbours lie in a dense tensor."""
-    lengths = shape(layout, n, channels, groups, size)
-    return {letter: prod(lengths[i + 1 :]) for i, letter in enumerate(layout)}

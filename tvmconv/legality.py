@@ -3,8 +3,9 @@
 Each rule was tried against torch 2.13; tests/unit/test_legality.py tries them again. Meant
 differences: torch answers an input of zero channels with an output of zero channels, whatever
 out_channels says; that is an error here. An output of size 0 and a dilation of 0 are errors here;
-torch lets them pass or not depending on which of its own implementations it picks. And torch skips
-some checks of an empty batch, which here has the rules of a batch of one.
+torch lets them pass or not depending on which of its own implementations it picks. torch refuses
+negative padding only with zeros; here it is an error in every padding mode. And torch skips some
+checks of an empty batch, which here has the rules of a batch of one.
 
 Negative padding (cropping) is accepted at the end of an axis for specs of gradients; the
 constructors in tvmconv.make refuse it.

@@ -30,7 +30,7 @@ def test_canonical_text(text: str) -> None:
     assert str(ConvSpec.parse(text)) == text
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(conv_specs())
 def test_parse_is_the_inverse(spec: ConvSpec) -> None:
     specs = [spec]
