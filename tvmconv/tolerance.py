@@ -27,7 +27,7 @@ Array = NDArray[Any]
 EPS = {"float32": 2.0**-23}
 # One output in exp(sqrt(3) pi c) of a single running sum passes its bound (docs/tolerances.md): one
 # in 3e9 at c = 4. Blocked sums and fused multiply-adds stay further away.
-DIRECT = 4.0
+CONSTANTS = {"direct": 4.0}
 
 # Largest slope of each activation, where it is not an argument. Smooth ones were maximised
 # numerically and are rounded up.
@@ -49,26 +49,24 @@ LIPSCHITZ = {
 RELATIVE_ERROR = {
     "leaky_relu": 1.0,
     "hardswish": 3.0,
-    "silu": 6.0,
-    "gelu": 6.0,
-    "gelu_tanh": 6.0,
+    "silu": 4.0,
+    "gelu": 4.0,
+    "gelu_tanh": 4.0,
 }
-ABSOLUTE_ERROR = {"sigmoid": 6.0, "tanh": 6.0}
+ABSOLUTE_ERROR = {"sigmoid": 4.0, "tanh": 6.0}
 # These are exact on exact sums: compare, clamp, or one correctly rounded product.
 EXACT_ACTIVATIONS = frozenset({"none", "relu", "relu6", "clip", "leaky_relu"})
 
 
-def algorithm_of(template_id: str) -> str:
-    """Name the arithmetic that a template does; all templates here sum products directly."""
-    _, _, name = template_id.partition(".")
-    if name.startswith(("winograd", "fft")):
-        raise UnsupportedSpec("algorithm", name, "one with a stated bound: direct sums")
-    return "direct"
-
-
 def constant(algorithm: str) -> float:
-    """Return c(algorithm) of the bound."""
-    return {"direct": DIRECT}[algorithm]
+    """Return c(algorithm) of the bound.
+
+    Raises:
+        UnsupportedSpec: for an algorithm that has none yet; none borrows another's.
+    """
+    if algorithm not in CONSTANTS:
+        raise UnsupportedSpec("algorithm", algorithm, f"one with a bound: {', '.join(CONSTANTS)}")
+    return CONSTANTS[algorithm]
 
 
 def error_bound(
@@ -111,7 +109,8 @@ def activation_bound(spec: ConvSpec, value: Array, error: Array) -> Array:
     """Carry an error of the activation's argument `value` through it and add its own."""
     eps, name = EPS[spec.dtype], spec.activation
     slope = max(1.0, abs(spec.activation_args[0])) if name == "leaky_relu" else LIPSCHITZ[name]
-    own = RELATIVE_ERROR.get(name, 0.0) * np.abs(value) + ABSOLUTE_ERROR.get(name, 0.0)
+    size = np.where(np.isfinite(value), np.abs(value), 0.0)
+    own = RELATIVE_ERROR.get(name, 0.0) * size + ABSOLUTE_ERROR.get(name, 0.0)
     bound: Array = slope * error + eps * own
     return bound
 

@@ -33,7 +33,7 @@ from tvmconv.reference import (
     finish,
     from_canonical,
 )
-from tvmconv.tolerance import EXACT_ACTIVATIONS, activation_bound, algorithm_of, error_bound
+from tvmconv.tolerance import EXACT_ACTIVATIONS, activation_bound, error_bound
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -87,8 +87,7 @@ class Report:
 
 def validate(kernel: Kernel, *, seed: int = 0) -> Report:
     """Run every check of this module; the same seed gives the same inputs."""
-    spec = kernel.spec
-    algorithm = algorithm_of(kernel.template_id)
+    spec, algorithm = kernel.spec, kernel.algorithm
     checks = [
         _check_exact(kernel, "integers", fills.integers(spec, seed), algorithm),
         _check_exact(kernel, "impulses", fills.impulses(spec, seed), algorithm),
@@ -103,7 +102,7 @@ def validate(kernel: Kernel, *, seed: int = 0) -> Report:
 def reproducer(kernel: Kernel, seed: int) -> str:
     """Write the command line that validates this very kernel with this seed."""
     parts = [kernel.spec.reproducer, f"--target {kernel.target.id}"]
-    parts.append(f"--algorithm {kernel.template_id.partition('.')[2]}")
+    parts.append(f"--algorithm {kernel.template_id}")
     if kernel.threads != 1:
         parts.append(f"--threads {kernel.threads}")
     return " ".join([*parts, f"--seed {seed}"])
