@@ -69,7 +69,7 @@ def test_kernels_of_a_process_share_one_runtime(tmp_path: Path) -> None:
 
 
 def test_missing_entry_point_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildFailed, match="__tvm_ffi_fake_run"):
+    with pytest.raises(BuildFailed, match="__tvm_ffi_fake_pack"):
         link_shared([], [wrapper_source([FAKE])], tmp_path / "a.so", own_runtime=True)
     assert not (tmp_path / "a.so").exists()
 
@@ -107,7 +107,7 @@ def test_static_library_is_reproducible(tmp_path: Path) -> None:
 def test_elf_reader(tmp_path: Path) -> None:
     data = fake_object(tmp_path)
     assert {"__tvm_ffi_fake_run", "__tvm_ffi_main"} <= defined_symbols(data)
-    assert "memcpy" in undefined_symbols(data)
+    assert undefined_symbols(data) <= {"_GLOBAL_OFFSET_TABLE_", "memcpy"}
     assert 100 < text_bytes(data) < 5000
     hidden = hide_symbols(data)
     assert len(hidden) == len(data)
