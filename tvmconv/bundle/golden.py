@@ -77,8 +77,8 @@ class Golden:
         flat = np.ascontiguousarray(y, np.float32).reshape(-1)
         at = np.unique(np.linspace(0, max(flat.size - 1, 0), min(samples, flat.size)).astype("<u8"))
         # An even step would hit the same channels again and again: move all but the ends.
-        moved = at[1:-1] + fill(1, max(flat.size // samples, 1), 0, 1, at[1:-1].size).astype("<u8")
-        at[1:-1] = np.minimum(moved, flat.size - 1)
+        step = max(flat.size // samples, 1)
+        at[1:-1] += fill(1, step, 0.0, 1.0, at[1:-1].size).astype("<u8")
         checksum = digest(flat) if tolerance == 0.0 else 0
         return Golden(tolerance == 0.0, checksum, tolerance, at, flat[at.astype(np.int64)])
 
