@@ -53,16 +53,15 @@ def build(task: Task, template: Template, config: Config, symbol: str) -> Built:
         EnvironmentProblem: when TVM and its FFI do not fit together.
     """
     check_environment()
-    from tvmconv.lower.clip import clip_taps
     from tvmconv.lower.pipeline import lower_to_object, to_loops, without_work
 
     run, pack, sch = schedule(task, template, config)
-    clipped = clip_taps(sch.mod["main"], task.problem)
-    run_loops = to_loops(clipped, run.placements, run.result, f"{symbol}_run")
+    name = f"{symbol}_run"
+    run_loops = to_loops(sch.mod["main"], run, name, task.problem)
     if task.spec.n == 0:
         run_loops = without_work(run_loops)
-    pack_loops = to_loops(pack.prim_func(), pack.placements, pack.result, f"{symbol}_pack")
-    funcs = {f"{symbol}_run": run_loops, f"{symbol}_pack": pack_loops}
+    pack_loops = to_loops(pack.prim_func(), pack, f"{symbol}_pack")
+    funcs = {name: run_loops, f"{symbol}_pack": pack_loops}
     object_bytes, asm = lower_to_object(funcs, task.target)
     return Built(
         object_bytes=object_bytes,

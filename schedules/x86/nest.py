@@ -66,15 +66,17 @@ def _tile_output(
 ) -> tuple[Loop, Loop]:
     """Split ``out`` into row blocks and register tiles; returns the staging and the tile loop."""
     out = sch.get_sblock("out")
-    n, g, block, pd, ph, pw, qd, qh, qw, v = sch.get_loops(out)
+    loops = dict(zip(form.order, sch.get_loops(out), strict=True))
+    n, g, block, qd, qh, qw, v = (loops[a] for a in ("n", "g", "b", "qd", "qh", "qw", "v"))
+    phases = [loops[a] for a in ("pd", "ph", "pw")]
     rows, row, th = sch.split(qh, [None, form.block_oh // form.tile_oh, form.tile_oh])
     columns, column, tw = sch.split(qw, [None, form.block_ow // form.tile_ow, form.tile_ow])
     part, block = sch.split(block, [nest.parts, None])
     # With channels per lane the staged input belongs to one block of them, else all blocks share it.
     shared = [block] if form.per_lane else []
     outer = [n, g, part, *shared, qd, rows, columns]
-    inner = [pd, ph, pw, row, column] if form.per_lane else [block, pd, ph, pw, row, column]
-    sch.reorder(*outer, *inner)
+    inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]
+    sch.reorder(*outer, *inner, th, tw, v)
     _store_tile(sch, th, tw, v, problem, form, nest)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
@@ -108,7 +110,9 @@ def _reduce_in_registers(
     sch: s_tir.Schedule, conv: Any, depth: int, problem: Problem, form: Form, nest: Nest
 ) -> Loop:
     """Taps and ic outside, the register tile unrolled inside; returns the outermost tap loop."""
-    *_, th, tw, v, kd, kh, kw, ic = sch.get_loops(conv)
+    *_, kd, kh, kw, ic = loops = sch.get_loops(conv)
+    inner = dict(zip(form.order[-3:], loops[-7:-4], strict=True))
+    th, tw, v = inner["qh"], inner["qw"], inner["v"]
     if form.vector == "oc":
         vectors, lane = sch.split(v, [None, nest.lanes])
         tile = [th, tw, vectors]

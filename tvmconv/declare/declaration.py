@@ -37,11 +37,13 @@ class Declaration:
         inputs: TE placeholders by argument name, in call order.
         outputs: blocked TE tensors, each with its placement.
         result: name of the flat buffer argument that the placements write, last in call order.
+        order: names of the axes of ``conv``; empty where nothing is reduced.
     """
 
     inputs: dict[str, te.Tensor]
     outputs: tuple[tuple[te.Tensor, Placement], ...]
     result: str
+    order: tuple[str, ...] = ()
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from tvm import te
 from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, flat_index, tap_position
 from tvmconv.declare.epilogue import epilogue
-from tvmconv.declare.form import Form
+from tvmconv.declare.form import Form, Output
 from tvmconv.declare.packing import packed_elems
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
@@ -37,7 +37,7 @@ def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     conv = reduce_taps(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
     out = epilogue(spec, problem, form, conv, inputs, placement)
-    return Declaration(inputs, ((out, placement),), "y")
+    return Declaration(inputs, ((out, placement),), "y", form.order)
 
 
 def reduce_taps(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -> te.Tensor:
@@ -50,14 +50,10 @@ def reduce_taps(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -
     ic = te.reduce_axis((0, problem.icg), name="ic")
 
     def term(*index: Expr) -> Expr:
-        n, g, b, *rest = index
-        phase, q, v = rest[:3], rest[3:6], rest[6]
-        at = [
-            (axis, axis_q, axis_p, tap)
-            for axis, axis_q, axis_p, tap in zip(problem.axes, q, phase, taps, strict=True)
-        ]
-        value = read(n, g, b, v, ic, at)
-        weight = packed[flat_index((g, b, *phase, *taps, ic, v), shape)]
+        o = form.at(index)
+        at = list(zip(problem.axes, o.q, o.phase, taps, strict=True))
+        value = read(o.n, o.g, o.b, o.v, ic, at)
+        weight = packed[flat_index((o.g, o.b, *o.phase, *taps, ic, o.v), shape)]
         return te.sum(value * weight, axis=[*taps, ic])
 
     return te.compute(form.blocked_shape(problem), term, name="conv")
@@ -164,29 +160,28 @@ _STAGES = {
 
 def output_placement(problem: Problem, form: Form) -> Placement:
     """Blocked ``out`` to the user's layout: phases interleave, whole tiles are cropped."""
-    blocked = form.blocked_shape(problem)
+    blocks, quotients = form.blocks(problem), form.quotients(problem)
     channels = form.channels(problem)
 
-    def split(*index: Expr) -> tuple[Expr, Expr, list[Expr]]:
-        _, g, b, *rest = index
-        space = [
-            q * axis.phases + p
-            for axis, p, q in zip(problem.axes, rest[:3], rest[3:6], strict=True)
-        ]
-        return g, b * form.tile_oc + rest[6], space
+    def split(index: tuple[Expr, ...]) -> tuple[Output, Expr, tuple[Expr, ...]]:
+        o = form.at(index)
+        space = (
+            q * axis.phases + p for axis, p, q in zip(problem.axes, o.phase, o.q, strict=True)
+        )
+        return o, o.b * form.tile_oc + o.v, tuple(space)
 
     def offset(*index: Expr) -> Expr:
-        g, c, space = split(*index)
-        return problem.y.offset(index[0], g, c, tuple(space))
+        o, c, space = split(index)
+        return problem.y.offset(o.n, o.g, c, space)
 
     def guards(*index: Expr) -> list[Expr]:
-        _, c, space = split(*index)
+        _, c, space = split(index)
         tests = [
-            o < axis.out_extent
-            for axis, o, q in zip(problem.axes, space, blocked[6:9], strict=True)
+            position < axis.out_extent
+            for axis, position, q in zip(problem.axes, space, quotients, strict=True)
             if q * axis.phases > axis.out_extent
         ]
-        if blocked[2] * form.tile_oc > channels:
+        if blocks * form.tile_oc > channels:
             tests.append(c < channels)
         return tests
 

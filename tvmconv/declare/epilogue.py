@@ -27,7 +27,8 @@ def epilogue(
     """Stage ``out``: v = conv + bias; v = v * scale + shift; v += residual; activation(v)."""
 
     def value(*index: Expr) -> Expr:
-        channel = (index[1] * form.blocks(problem) + index[2]) * form.tile_oc + index[9]
+        o = form.at(index)
+        channel = (o.g * form.blocks(problem) + o.b) * form.tile_oc + o.v
 
         def vector(name: str) -> Expr:
             return inputs["packed"][vector_at(spec, problem, form, name, channel)]

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from tvmconv.problem import Problem
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output, as expressions: batch, group, block, phases and quotients d h w, channel."""
+
+    n: Any
+    g: Any
+    b: Any
+    phase: tuple[Any, Any, Any]
+    q: tuple[Any, Any, Any]
+    v: Any
 
 
 @dataclass(frozen=True)
@@ -52,15 +65,35 @@ class Form:
         d, h, w = (a.quotients for a in problem.axes)
         return d, _round_up(h, self.block_oh), _round_up(w, self.block_ow)
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Axes of ``conv`` and ``out``, innermost last: what the lanes hold lies together."""
+        tile = ("qh", "qw", "v") if self.vector == "oc" else ("v", "qh", "qw")
+        return ("n", "g", "b", "pd", "ph", "pw", "qd", *tile)
+
+    def extents(self, problem: Problem) -> dict[str, int]:
+        """Extent of each axis of ``order``."""
+        named = {"n": max(1, problem.n), "g": self.groups(problem), "b": self.blocks(problem)}
+        for axis, name, q in zip(problem.axes, "dhw", self.quotients(problem), strict=True):
+            named[f"p{name}"] = axis.phases
+            named[f"q{name}"] = q
+        return {**named, "v": self.tile_oc}
+
     def blocked_shape(self, problem: Problem) -> tuple[int, ...]:
-        """Shape of ``conv`` and ``out``: n, g, block, phases d h w, quotients d h w, channel."""
-        return (
-            max(1, problem.n),
-            self.groups(problem),
-            self.blocks(problem),
-            *(a.phases for a in problem.axes),
-            *self.quotients(problem),
-            self.tile_oc,
+        """Shape of ``conv`` and ``out``."""
+        extents = self.extents(problem)
+        return tuple(extents[name] for name in self.order)
+
+    def at(self, index: tuple[Any, ...]) -> Output:
+        """Name the parts of an index of ``conv`` or ``out``."""
+        named = dict(zip(self.order, index, strict=True))
+        return Output(
+            n=named["n"],
+            g=named["g"],
+            b=named["b"],
+            phase=(named["pd"], named["ph"], named["pw"]),
+            q=(named["qd"], named["qh"], named["qw"]),
+            v=named["v"],
         )
 
     def weight_shape(self, problem: Problem) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ weight, which would turn an infinity into NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
@@ -25,9 +26,9 @@ CLIP = "tvmconv.clip"
 Expr = Any
 
 
-def clip_taps(func: tirx.PrimFunc, problem: Problem) -> tirx.PrimFunc:
-    """Bound every annotated tap loop around the block ``conv_update``."""
-    bindings, unrolled = _tile_bindings(func)
+def clip_taps(func: tirx.PrimFunc, problem: Problem, order: Sequence[str]) -> tirx.PrimFunc:
+    """Bound every annotated tap loop around ``conv_update``, whose axes are named by ``order``."""
+    bindings, unrolled = _tile_bindings(func, order)
     if not bindings:
         return func
 
@@ -76,15 +77,16 @@ def _at_corner(expr: Expr, unrolled: dict[Any, int], last: bool) -> Expr:
     return tvm_ffi.structural_map(expr, (tirx.Var, corner))
 
 
-def _tile_bindings(func: tirx.PrimFunc) -> tuple[dict[str, Expr], dict[Any, int]]:
+def _tile_bindings(
+    func: tirx.PrimFunc, order: Sequence[str]
+) -> tuple[dict[str, Expr], dict[Any, int]]:
     """Bindings of conv_update's axes by name, and the loops inside the innermost clipped loop."""
     found: dict[str, Expr] = {}
     unrolled: dict[Any, int] = {}
 
     def block(realize: s_tir.SBlockRealize) -> s_tir.SBlockRealize:
         if realize.block.name_hint == "conv_update":
-            names = ("n", "g", "b", "pd", "ph", "pw", "qd", "qh", "qw", "v")
-            found.update(zip(names, realize.iter_values, strict=False))
+            found.update(zip(order, realize.iter_values, strict=False))
         return realize
 
     def loop(node: tirx.For) -> tirx.For:

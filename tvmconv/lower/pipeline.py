@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
 
-from tvmconv.declare.declaration import Placement
+from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
+from tvmconv.lower.clip import clip_taps
 from tvmconv.lower.place import place_outputs
+from tvmconv.problem import Problem
 from tvmconv.target import Target
 
-# Blocks to plain loops. The CPU part of tvm.s_tir.pipeline, in its order.
-_TO_LOOPS = (
+# Blocks to plain loops. The CPU part of tvm.s_tir.pipeline, in its order, with ours in between.
+_TO_PLACED_BUFFERS = (
     s_tir.transform.CanonicalizeLoop,
     s_tir.transform.LowerInitBlock,
     s_tir.transform.PlanAndUpdateBufferAllocationLocation,
+)
+_TO_LOOPS = (
     s_tir.transform.ConvertBlocksToOpaque,
     s_tir.transform.CompactBufferAllocation,
     s_tir.transform.LowerMatchBuffer,
@@ -28,14 +33,28 @@ _TO_LOOPS = (
 
 
 def to_loops(
-    func: tirx.PrimFunc, placements: Sequence[Placement], result: str, symbol: str
+    func: tirx.PrimFunc,
+    declaration: Declaration,
+    symbol: str,
+    clipped: Problem | None = None,
 ) -> tirx.PrimFunc:
-    """Plain loops that write the flat ``result``; what ``inspect`` shows as the loop nest."""
-    module = tvm.IRModule({"main": func})
+    """Plain loops that write the flat result; what ``inspect`` shows as the loop nest.
+
+    ``clipped`` is the problem whose taps are clipped. That comes after buffers got their places:
+    TVM puts a buffer outside every loop whose bounds vary, and the accumulators must stay inside.
+    """
     with tvm.transform.PassContext(opt_level=3):
-        module = tvm.transform.Sequential([p() for p in _TO_LOOPS])(module)
-    placed = place_outputs(module["main"], placements, result)
+        func = _run(_TO_PLACED_BUFFERS, func)
+        if clipped is not None:
+            func = clip_taps(func, clipped, declaration.order)
+        func = _run(_TO_LOOPS, func)
+    placed = place_outputs(func, declaration.placements, declaration.result)
     return placed.with_attr("global_symbol", symbol)
+
+
+def _run(passes: Sequence[Callable[[], Any]], func: tirx.PrimFunc) -> tirx.PrimFunc:
+    module = tvm.transform.Sequential([p() for p in passes])(tvm.IRModule({"main": func}))
+    return module["main"]
 
 
 def lower_to_module(funcs: dict[str, tirx.PrimFunc], target: Target) -> tvm.runtime.Module:
