@@ -23,7 +23,7 @@ class Operands:
     offset: Array | None = None
     mask: Array | None = None
 
-    def keywords(self) -> dict[str, Array]:
+    def keywords(self) -> dict[str, Any]:
         """Every tensor that is there but x and weight, by name, as a kernel's call takes them."""
         named = {f.name: getattr(self, f.name) for f in fields(self)[2:]}
         return {name: value for name, value in named.items() if value is not None}

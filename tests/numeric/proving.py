@@ -27,7 +27,7 @@ def level_of(spec: ConvSpec) -> str:
 
 def prove(spec: ConvSpec, target: str | None = None) -> Kernel:
     """Compile for a level and require every check of tc.validate."""
-    kernel = tc.compile(spec, target or level_of(spec))
+    kernel: Kernel = tc.compile(spec, target or level_of(spec))
     tc.validate(kernel).require()
     return kernel
 

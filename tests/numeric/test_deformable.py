@@ -41,7 +41,8 @@ def spec_of(row: dict[str, Any], layout: str) -> ConvSpec:
     n, ic = options.pop("n"), options.pop("ic")
     shape = (n, 6, 7, ic) if layout == "NHWC" else (n, ic, 6, 7)
     oc, kernel = options.pop("oc"), options.pop("kernel")
-    return tc.deform_conv2d(shape, oc, kernel, layout=layout, **options)
+    spec: ConvSpec = tc.deform_conv2d(shape, oc, kernel, layout=layout, **options)
+    return spec
 
 
 SPECS = {

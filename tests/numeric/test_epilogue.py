@@ -82,8 +82,8 @@ def test_batch_norm_folds_at_pack_time(rank: int, layout: str) -> None:
     operator = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     double = [torch.from_numpy(np.array(a, np.float64)) for a in (first, weight, bias)]
     sums = operator(double[0], double[1], double[2], padding=1)
-    parts = [torch.from_numpy(a.astype(np.float64)) for a in (mean, variance, gamma, beta)]
-    expected = F.batch_norm(sums, *parts, eps=1e-5).relu().numpy()
+    m, v, g, b = (torch.from_numpy(a.astype(np.float64)) for a in (mean, variance, gamma, beta))
+    expected = F.batch_norm(sums, m, v, g, b, eps=1e-5).relu().numpy()
     got = np.moveaxis(y, -1, 1) if layout == "NHWC" else y
     # 46 terms near 1, scaled by gamma / sqrt(variance) below 5; see docs/tolerances.md.
     np.testing.assert_allclose(got, expected, rtol=0, atol=4 * 2**-23 * 46 * 5)

@@ -24,7 +24,7 @@ def bound_of(spec: ConvSpec, operands: Any) -> Any:
     return from_canonical(error_bound(spec, sums, squares, operands), spec.out_layout)
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=100, deadline=None)
 @given(conv_specs())
 def test_torch_float32_stays_within_the_bound(spec: ConvSpec) -> None:
     operands = fills.normal(spec, seed=5)
