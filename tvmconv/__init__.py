@@ -4,7 +4,35 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvmconv.bench import bench as bench
+    from tvmconv.bundle import export as export
+    from tvmconv.bundle import load as load
+    from tvmconv.errors import ArgumentError as ArgumentError
+    from tvmconv.errors import BuildFailed as BuildFailed
+    from tvmconv.errors import BundleError as BundleError
+    from tvmconv.errors import EnvironmentProblem as EnvironmentProblem
+    from tvmconv.errors import InvalidConfig as InvalidConfig
+    from tvmconv.errors import Mismatch as Mismatch
+    from tvmconv.errors import SpecError as SpecError
+    from tvmconv.errors import TargetError as TargetError
+    from tvmconv.errors import TvmconvError as TvmconvError
+    from tvmconv.errors import UnsupportedSpec as UnsupportedSpec
+    from tvmconv.kernel import Kernel as Kernel
+    from tvmconv.kernel import compile as compile
+    from tvmconv.make import conv1d as conv1d
+    from tvmconv.make import conv2d as conv2d
+    from tvmconv.make import conv3d as conv3d
+    from tvmconv.make import conv_transpose1d as conv_transpose1d
+    from tvmconv.make import conv_transpose2d as conv_transpose2d
+    from tvmconv.make import conv_transpose3d as conv_transpose3d
+    from tvmconv.make import deform_conv2d as deform_conv2d
+    from tvmconv.make import depthwise_separable as depthwise_separable
+    from tvmconv.make import spatially_separable as spatially_separable
+    from tvmconv.spec import ConvSpec as ConvSpec
+    from tvmconv.validate import validate as validate
 
 __version__ = "0.1.0"
 
