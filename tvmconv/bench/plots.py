@@ -137,14 +137,24 @@ def bundle_sizes(sizes: Mapping[str, int]) -> str:
 def _beside(axes: "Axes", x: float, y: float, text: str) -> None:
     """Write a small text to the right of a bar's end."""
     axes.annotate(
-        text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=8, color=LIMIT
+        text,
+        (x, y),
+        (4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=LIMIT,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
     )
 
 
 def _dots(axes: "Axes", points: Sequence[Point], color: str, name: str) -> None:
     """Scatter the points that have both numbers."""
     known = [(x, y) for x, y in points if x and y is not None]
-    axes.scatter([x for x, _ in known], [y for _, y in known], 26, color, label=name, zorder=3)
+    # Peers are larger and drawn first, so that one just below ours still shows.
+    size, order = (20, 4) if color == OURS else (34, 3)
+    xs, ys = [x for x, _ in known], [y for _, y in known]
+    axes.scatter(xs, ys, size, color, label=name, zorder=order)
 
 
 def _bars(names: Sequence[str]) -> "tuple[Figure, Axes]":
