@@ -162,7 +162,11 @@ class Kernel:
     def c_symbol(self) -> KernelSymbol:
         """What the C wrappers need to know."""
         return KernelSymbol(
-            self.symbol, self.built.run_args, self.built.pack_args, self.target.cpu_features
+            self.symbol,
+            self.built.run_args,
+            self.built.pack_args,
+            self.target.cpu_features,
+            empty=self.spec.n == 0,
         )
 
     @property
@@ -320,7 +324,7 @@ class Layer:
         """
         plain, x_at = tensors.dense("x", x, self._x_shape)
         like_torch = not isinstance(x, np.ndarray)
-        extra = (None, None, None)
+        extra: tuple[int | None, int | None, int | None] = (None, None, None)
         kept: Any = plain
         if not self._plain or residual is not None or offset is not None or mask is not None:
             kept, extra = self._extras(residual, offset, mask)

@@ -121,12 +121,12 @@ class Problem:
     @property
     def channels_last(self) -> bool:
         """True when the channels of one input pixel are contiguous."""
-        return self.x.c == 1 and self.icg * self.g > 1 or self.x.space[2] != 1
+        return (self.x.c == 1 and self.icg * self.g > 1) or self.x.space[2] != 1
 
     @property
     def output_channels_last(self) -> bool:
         """True when the channels of one output pixel are contiguous."""
-        return self.y.c == 1 and self.y.space[2] != 1 or self.axes[2].out_extent == 1
+        return (self.y.c == 1 and self.y.space[2] != 1) or self.axes[2].out_extent == 1
 
     @property
     def is_padded(self) -> bool:
@@ -219,5 +219,5 @@ def _merge_plain_axes(problem: Problem) -> Problem:
         axes = list(problem.axes)
         axes[inner] = Axis(a.in_extent * b.in_extent, a.in_extent * b.in_extent)
         axes[outer] = Axis(1, 1)
-        problem = replace(problem, axes=tuple(axes))
+        problem = replace(problem, axes=(axes[0], axes[1], axes[2]))
     return problem

@@ -90,7 +90,7 @@ class ConfigSpace:
     def at(self, index: int) -> Config:
         """The config at a grid index, valid or not; the last knob runs fastest."""
         items: list[tuple[str, Value]] = []
-        for name, choices in reversed(self.knobs.items()):
+        for name, choices in reversed(list(self.knobs.items())):
             index, at = divmod(index, len(choices))
             items.append((name, choices[at]))
         return Config(tuple(reversed(items)))

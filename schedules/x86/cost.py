@@ -16,9 +16,11 @@ from tvmconv.target import Target
 FMA_PER_CYCLE = 2.0
 LOADS_PER_CYCLE = 2.0
 FMA_LATENCY_CYCLES = 4.0
-SPILL_FACTOR = 3.0
-TILE_OVERHEAD_CYCLES = 12.0
+TILE_OVERHEAD_CYCLES = 10.0
 L3_BYTES_PER_CYCLE = 8.0
+# Part of the second-level cache that stays ours, and part of a stream that compute does not hide.
+L2_SHARE = 0.7
+STALLED = 0.4
 
 
 def accumulators(form: Form, lanes: int) -> int:
@@ -44,7 +46,8 @@ def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -
     shape = form.blocked_shape(problem)
     tiles = prod(shape) / (form.tile_oc * form.tile_oh * form.tile_ow)
     step = step_cycles(form, target, loads)
-    return tiles * (reduction_steps(problem) * step + TILE_OVERHEAD_CYCLES)
+    overhead = TILE_OVERHEAD_CYCLES + accumulators(form, target.lanes)
+    return tiles * (reduction_steps(problem) * step + overhead)
 
 
 def blocks(problem: Problem, form: Form) -> int:
@@ -80,19 +83,15 @@ def window_elems(problem: Problem, form: Form) -> int:
 def memory_cycles(
     problem: Problem, form: Form, target: Target, stage_elem: float, store_elem: float
 ) -> float:
-    """Staging, storing, and streaming weights that do not stay in the second-level cache."""
+    """Staging and storing, and what streams from the third-level cache into each block."""
     shape = form.blocked_shape(problem)
+    runs = max(1, problem.n) * form.groups(problem) * blocks(problem, form)
     weights = 4.0 * form.weight_elems(problem) / form.groups(problem)
-    resident = weights + window_bytes(problem, form) < 0.8 * target.l2_bytes
-    runs = shape[0] * form.groups(problem) * (1 if resident else blocks(problem, form))
-    stream = weights * runs / L3_BYTES_PER_CYCLE * (0.0 if resident and runs == 1 else 0.5)
+    window = window_bytes(problem, form)
+    streamed = 0.0
+    if weights + window > L2_SHARE * target.l2_bytes:
+        streamed += weights * runs
+    if window > L2_SHARE * target.l2_bytes:
+        streamed += window * runs * (1 if form.per_lane else form.blocks(problem))
     stage = staged_elems(problem, form) * stage_elem
-    return stage + prod(shape) * store_elem + stream
-
-
-def balanced_block(extent: int, tile: int, limit: int) -> int:
-    """Block size, whole tiles and at most about ``limit``, that splits an extent evenly."""
-    tiles = -(-extent // tile)
-    per_block = max(1, min(tiles, limit // tile))
-    count = -(-tiles // per_block)
-    return -(-tiles // count) * tile
+    return stage + prod(shape) * store_elem + STALLED * streamed / L3_BYTES_PER_CYCLE

@@ -1,11 +1,11 @@
 """The loop nest that the x86 templates share, as named steps.
 
-    parallel n, g, block part, d, row block, column block:
-        xpad        the rows that this block reads, staged once          (stage_input)
-        for block, phase, row, column tile:
-            conv    accumulators of one register tile, all in registers  (reduce_in_registers)
-                for taps, ic: unrolled FMAs over tile and lanes
-            out     epilogue and store of the tile                       (store_tile)
+parallel n, g, block part, d, row block, column block:
+xpad        the rows that this block reads, staged once          (stage_input)
+for block, phase, row, column tile:
+conv    accumulators of one register tile, all in registers  (reduce_in_registers)
+for taps, ic: unrolled FMAs over tile and lanes
+out     epilogue and store of the tile                       (store_tile)
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from itertools import product
 from tvm import s_tir
 
 from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
+from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem
 from tvmconv.space import Config, ConfigSpace, Value
 from tvmconv.spec import ConvSpec
@@ -20,6 +21,9 @@ from tvmconv.template import Task, Template
 
 from . import cost
 from .nest import Nest, schedule_nest
+
+# Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
+TILES_TO_BLOCK = 6
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Recipe:
             supports=self.supports,
             space=self.space,
             default=self.default,
-            cycles=lambda task, config: self.cycles(task, self.form(config)),
+            cycles=self.cycles,
             declare=self.declare,
             apply=self.apply,
         )
@@ -119,50 +123,46 @@ class Recipe:
         return None
 
     def default(self, task: Task) -> Config:
-        """The cheapest tile by predicted cycles, each with blocks that fit the cache."""
-        best = min(self._candidates(task), key=lambda c: self.cycles(task, self.form(c)))
-        return best
-
-    def _candidates(self, task: Task) -> Iterator[Config]:
-        tiles = self.tiles(task)
-        found = False
+        """The cheapest of the best register tiles, each with its best blocks, by predicted cycles."""
         for stage in self.stages(task):
-            for tile in product(*tiles.values()):
-                config = self._blocked(task, dict(zip(tiles, tile, strict=True)), stage)
-                if config is not None:
-                    found = True
-                    yield config
-            if found:
-                return
+            tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
+            blocked = [c for t in tiles[:TILES_TO_BLOCK] for c in self._blocked(task, t)]
+            if blocked:
+                best = min(blocked, key=lambda c: self.cycles(task, c))
+                return self._for_threads(task, best)
+        raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
-    def _blocked(self, task: Task, tile: dict[str, int], stage: str) -> Config | None:
-        """The largest blocks whose window takes a third of the second-level cache."""
-        problem = task.problem
-        whole = Config.of(
-            **tile,
-            block_oh=tile["tile_oh"],
-            block_ow=tile["tile_ow"],
-            parts=1,
-            stage=stage,
-        )
-        if self.too_wide(task, self.form(whole)) is not None:
-            return None
+    def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
+        """Register tiles, each as a config whose block is the whole output."""
+        tiles = self.tiles(task)
+        _, h, w = task.problem.axes
+        for sizes in product(*tiles.values()):
+            config = Config.of(
+                **dict(zip(tiles, sizes, strict=True)),
+                block_oh=h.quotients,
+                block_ow=w.quotients,
+                parts=1,
+                stage=stage,
+            )
+            if self.too_wide(task, self.form(config)) is None:
+                yield config
+
+    def _blocked(self, task: Task, tile: Config) -> Iterator[Config]:
+        """Blocks from the whole output down to the first whose window takes a third of L2."""
+        _, h, w = task.problem.axes
         limit = task.target.l2_bytes // 3
-        config = whole
-        for name, axis, most in (("block_ow", 2, 512), ("block_oh", 1, 32)):
-            items = dict(config.items)
-            choices = _even_parts(problem.axes[axis].quotients, most)
-            for choice in reversed(choices):
-                items[name] = choice
-                candidate = Config(tuple(items.items()))
-                form = self.form(candidate)
-                if stage == "none" and not covers(problem, form):
-                    continue
-                if cost.window_bytes(problem, form) <= limit or choice == choices[0]:
-                    config = candidate
+        for block_ow in reversed(_even_parts(w.quotients, 512)):
+            for block_oh in reversed(_even_parts(h.quotients, 32)):
+                items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
+                config = Config(tuple(items.items()))
+                if self.invalid(task, config) is None:
+                    yield config
+                if cost.window_bytes(task.problem, self.form(config)) <= limit:
                     break
-        config = self._for_threads(task, config)
-        return config if self.invalid(task, config) is None else None
+            else:
+                continue
+            if block_oh == h.quotients and block_ow <= w.quotients // 2:
+                return
 
     def _for_threads(self, task: Task, config: Config) -> Config:
         """Smaller row blocks, then channel parts, until the parallel loop feeds all threads."""
@@ -193,9 +193,9 @@ class Recipe:
                 items[name] = choice
         return Config(tuple(items.items()))
 
-    def cycles(self, task: Task, form: Form) -> float:
+    def cycles(self, task: Task, config: Config) -> float:
         """Predicted cycles on one core."""
-        problem, target = task.problem, task.target
+        form, problem, target = self.form(config), task.problem, task.target
         compute = cost.compute_cycles(problem, form, target, self.loads(task, form))
         stage, store = self.stage_elem(problem), self.store_elem(problem)
         return compute + cost.memory_cycles(problem, form, target, stage, store)

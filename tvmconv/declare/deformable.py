@@ -82,7 +82,7 @@ def _sample(
 def _channels_last(
     spec: ConvSpec, problem: Problem, x: te.Tensor
 ) -> Callable[[Expr, Expr, Expr, Expr], Expr]:
-    """x with neighbouring channels: as it is, or through the stage ``xlast``."""
+    """X with neighbouring channels: as it is, or through the stage ``xlast``."""
     _, h, w = problem.axes
 
     def at(n: Expr, row: Expr, column: Expr, c: Expr) -> Expr:
