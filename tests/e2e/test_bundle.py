@@ -75,6 +75,9 @@ def test_manifest_says_what_is_there(bundle: Bundle, kernels: list[Kernel], expo
     assert bundle.size == sum((exported / name).stat().st_size for name in manifest["files"])
     for entry in manifest["kernels"]:
         assert 0 < entry["text_bytes"] < 200_000
+        exact = "silu" not in entry["spec"]
+        assert entry["tolerance"]["exact"] == exact
+        assert (entry["tolerance"]["absolute"] == 0.0) == exact
         assert set(entry["tensors"]) >= {"x", "weight", "packed", "y"}
 
 

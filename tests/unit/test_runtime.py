@@ -104,16 +104,24 @@ def test_wrapped_kernel_computes(tmp_path: Path, own_runtime: bool, threads: int
 
 
 def test_wrapper_names_a_missing_pointer(call: Callable[..., str]) -> None:
-    data = np.zeros(1000, np.float32).ctypes.data
+    array = np.zeros(1000, np.float32)
+    data = array.ctypes.data
     assert call(None, data, data) == "x must not be NULL"
     assert call(data, None, data) == "packed must not be NULL"
     assert call(data, data, None) == "y must not be NULL"
 
 
 def test_wrapper_names_a_misaligned_pointer(call: Callable[..., str]) -> None:
-    data = np.zeros(1002, np.float32).ctypes.data
+    array = np.zeros(1002, np.float32)
+    data = array.ctypes.data
     assert call(data, data, data + 4) == "ok"
     assert call(data, data, data + 2).startswith("y must point to float32 values")
+
+
+def test_empty_batches_need_no_pointers(tmp_path: Path) -> None:
+    kernel = KernelSymbol("fake", FAKE.run_args, FAKE.pack_args, empty=True)
+    library = load_fake(tmp_path, kernel)
+    assert library.fake_run(None, None, None, None, None, None, 2) == 0
 
 
 def test_error_text_of_unknown_codes(tmp_path: Path) -> None:
@@ -129,7 +137,8 @@ def test_cpu_without_the_features_is_refused(tmp_path: Path) -> None:
         pytest.skip("this CPU has every instruction set that the runtime knows")
     kernel = KernelSymbol("fake", FAKE.run_args, FAKE.pack_args, tuple(absent))
     library = load_fake(tmp_path, kernel)
-    data = np.zeros(1000, np.float32).ctypes.data
+    array = np.zeros(1000, np.float32)
+    data = array.ctypes.data
     code = library.fake_run(data, data, None, None, None, data, 1)
     assert library.tvmconv_error_text(code).startswith(b"this CPU lacks")
     names = ctypes.create_string_buffer(512)

@@ -120,7 +120,9 @@ def _write(folder: Path, name: str, kernels: Sequence[Kernel], packed: Mapping[s
         (folder / part).mkdir()
     entries = [manifest.kernel_entry(kernel) for kernel in kernels]
     for kernel, entry in zip(kernels, entries, strict=True):
-        (folder / entry["golden"]).write_bytes(golden_answer(kernel).encode())
+        golden = golden_answer(kernel)
+        (folder / entry["golden"]).write_bytes(golden.encode())
+        entry["tolerance"] |= {"exact": golden.exact, "absolute": golden.tolerance}
         if kernel.symbol in packed:
             entry["weights"] = f"weights/{kernel.symbol}.bin"
             (folder / entry["weights"]).write_bytes(packed[kernel.symbol].tobytes())

@@ -33,12 +33,15 @@ class KernelSymbol:
         run_args: tensor arguments of the run entry point, in its order.
         pack_args: the same of the pack entry point.
         cpu_features: instruction sets that the code uses, spelled as in /proc/cpuinfo.
+        empty: the batch is 0, so run has nothing to do, and its pointers may be NULL (torch gives
+            empty tensors no address).
     """
 
     symbol: str
     run_args: tuple[str, ...]
     pack_args: tuple[str, ...]
     cpu_features: tuple[str, ...] = ()
+    empty: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that would not compile, or that the runtime cannot check."""
@@ -83,6 +86,8 @@ def kinds(kernel: KernelSymbol) -> tuple[str, ...]:
 def _definition(kernel: KernelSymbol, kind: str) -> str:
     names = RUN_ARGUMENTS if kind == "run" else PACK_ARGUMENTS
     used = kernel.run_args if kind == "run" else kernel.pack_args
+    if kind == "run" and kernel.empty:
+        return _empty_run(kernel)
     unused = [f"(void){name};" for name in names if name not in used]
     pointers = ", ".join(f"{{{name}, TVMCONV_ARG_{name.upper()}}}" for name in used)
     entry = f"__tvm_ffi_{kernel.symbol}_{kind}"
@@ -98,3 +103,9 @@ def _definition(kernel: KernelSymbol, kind: str) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _empty_run(kernel: KernelSymbol) -> str:
+    unused = " ".join(f"(void){name};" for name in (*RUN_ARGUMENTS, "threads"))
+    head = prototype(kernel, "run")
+    return f"TVMCONV_API {head};\n{head} {{\n  {unused}\n  return TVMCONV_OK;\n}}\n"
