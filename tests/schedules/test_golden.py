@@ -1,0 +1,59 @@
+"""Golden traces: what each template does to two specs on each level, as text to review.
+
+A change of a schedule, of a default or of TVM shows here as a change of text. When it is meant:
+``pytest tests/schedules/test_golden.py --update-golden``, and read the difference.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.schedules.cases import CASES, LEVELS
+from tvmconv.build import schedule
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+from tvmconv.template import Task, get_template, templates
+
+CHOICES = [
+    pytest.param(template_id, spec, level, id=f"{template_id}-{level}-{spec}")
+    for template_id, specs in CASES.items()
+    for spec in specs
+    for level in LEVELS
+]
+
+
+def heading(task: Task, template_id: str, config: object) -> str:
+    import tvm
+
+    return f"# tvm {tvm.__version__}\n# {template_id}: {task.spec}\n# {task.target.id}: {config}\n"
+
+
+def test_every_template_has_cases() -> None:
+    assert set(CASES) == {template.id for template in templates("x86")}
+
+
+@pytest.mark.parametrize(("template_id", "spec", "level"), CHOICES)
+def test_trace(template_id: str, spec: ConvSpec, level: str, golden: Callable[[str], None]) -> None:
+    task, template = Task(spec, load(level)), get_template(template_id)
+    config = template.default(task)
+    _, _, sch = schedule(task, template, config)
+    golden(f"{heading(task, template_id, config)}{sch.trace}")
+
+
+def test_trace_for_two_threads(golden: Callable[[str], None]) -> None:
+    task, template = Task(CASES["x86.direct"][0], load("x86_64_v4"), 2), get_template("x86.direct")
+    config = template.default(task)
+    _, _, sch = schedule(task, template, config)
+    golden(f"{heading(task, template.id, config)}{sch.trace}")
+
+
+@pytest.mark.parametrize("template_id", ["x86.direct", "x86.transposed"])
+def test_loop_nest(template_id: str, golden: Callable[[str], None]) -> None:
+    """The whole nest, after placement and clipping, of a layer that people run."""
+    from tvmconv.lower.pipeline import to_loops
+
+    task, template = Task(CASES[template_id][0], load("x86_64_v4")), get_template(template_id)
+    config = template.default(task)
+    run, _, sch = schedule(task, template, config)
+    loops = to_loops(sch.mod["main"], run, "conv_run", task.problem)
+    golden(f"{heading(task, template_id, config)}{loops.script()}")
