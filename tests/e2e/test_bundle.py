@@ -89,6 +89,9 @@ def test_same_machine_code_gives_the_same_bits(bundle: Bundle, kernels: list[Ker
     assert np.array_equal(loaded(x, weight, bias), here)
     layer = bundle.kernel(kernel.symbol).bind(weight, bias)
     assert np.array_equal(layer(x, threads=3), here)
+    two = loaded.bind(weight, bias, threads=2)
+    assert two.threads == 2
+    assert np.array_equal(two(x), here)
 
 
 def test_calls_take_what_a_kernel_takes(bundle: Bundle, kernels: list[Kernel]) -> None:

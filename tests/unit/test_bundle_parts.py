@@ -86,6 +86,7 @@ def test_output_that_lies_over_an_input_is_written_aside() -> None:
     x = np.zeros(10, np.float32)
     assert tensors.output(x, (10,), [x]) is not x
     assert tensors.output(x, (10,), [x.copy()]) is x
+    assert tensors.output(None, (3, 5), []).ctypes.data % 64 == 0
     x.flags.writeable = False
     with pytest.raises(ArgumentError, match="read-only"):
         tensors.output(x, (10,), [])

@@ -111,9 +111,12 @@ class BundledKernel:
             shown[...] = y
         return out
 
-    def bind(self, weight: Any, bias: Any = None, **extra: Any) -> BundledLayer:
+    def bind(
+        self, weight: Any, bias: Any = None, *, threads: int | None = None, **extra: Any
+    ) -> BundledLayer:
         """Pack weights once and return the layer; the arguments are those of `pack`."""
-        return BundledLayer(self, self.pack(weight, bias, **extra))
+        count = self.threads if threads is None else threads
+        return BundledLayer(self, self.pack(weight, bias, **extra), count)
 
     def __call__(
         self,
@@ -178,11 +181,12 @@ class BundledKernel:
 
 @dataclass(frozen=True)
 class BundledLayer:
-    """A kernel with packed weights."""
+    """A kernel with packed weights, and the threads of a call that does not say."""
 
     kernel: BundledKernel
     packed: Array
+    threads: int
 
     def __call__(self, x: Any, **extra: Any) -> Any:
         """Run on `x`; the keywords are those of `BundledKernel.run`."""
-        return self.kernel.run(x, self.packed, **extra)
+        return self.kernel.run(x, self.packed, **({"threads": self.threads} | extra))

@@ -46,7 +46,7 @@ def load(folder: str | Path) -> Bundle:
 
 def read(folder: str | Path) -> Bundle:
     """Check a bundle's files, on any machine, without opening its library."""
-    root = Path(folder)
+    root = Path(folder).absolute()
     manifest = read_manifest(root)
     check_files(root, manifest)
     return Bundle(root, manifest)
@@ -104,7 +104,7 @@ class Bundle:
             raise ArgumentError("layer", name, "a kernel that was exported with weights")
         packed = aligned(kernel.packed_elems)
         packed[...] = np.fromfile(self.folder / path, np.dtype("<f4"))
-        return BundledLayer(kernel, packed)
+        return BundledLayer(kernel, packed, kernel.threads)
 
     def selftest(self, threads: Sequence[int] = (1, 2)) -> SelfTest:
         """Run every kernel on its golden inputs, with each of these numbers of threads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -47,21 +48,29 @@ def plain(name: str, value: Any, shape: Shape) -> Array:
 def output(out: Any, shape: Shape, inputs: Iterable[Array]) -> Array:
     """Where the kernel writes: `out` itself when that is possible."""
     if out is None:
-        return np.empty(shape, np.float32)
+        return _fresh(shape)
     array = checked("out", out, shape)
     if not array.flags.writeable:
         raise ArgumentError("out", "a read-only array", "one that can be written")
     # A kernel reads inputs while it writes: a result that lies over one of them is written aside.
     if _is_plain(array) and not any(np.may_share_memory(array, a) for a in inputs):
         return array
-    return np.empty(shape, np.float32)
+    return _fresh(shape)
 
 
 def aligned(size: int) -> Array:
-    """`size` float32 zeros that begin at a cache line of 64 bytes."""
-    room = np.zeros(size + 16, np.float32)
+    """`size` float32 zeros at the start of a cache line."""
+    zeros = _fresh((size,))
+    zeros[...] = 0.0
+    return zeros
+
+
+def _fresh(shape: Shape) -> Array:
+    """An uninitialised array at the start of a cache line of 64 bytes: no vector straddles two."""
+    size = prod(shape)
+    room = np.empty(size + 16, np.float32)
     start = -room.ctypes.data % 64 // 4
-    return room[start : start + size]
+    return room[start : start + size].reshape(shape)
 
 
 def _is_plain(array: Array) -> bool:
