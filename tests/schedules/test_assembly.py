@@ -1,0 +1,91 @@
+"""What LLVM makes of the hot loops: the right instructions, and sums that stay in registers.
+
+Nothing here runs, so every level is checked on every machine.
+"""
+
+import re
+from functools import cache
+
+import pytest
+
+import tvmconv as tc
+from tests.schedules.cases import CASES, LEVELS
+from tvmconv.cli.hot_loop import find_hot_loop
+from tvmconv.kernel import Kernel
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+
+DIRECT = {
+    "first": CASES["x86.direct"][0],
+    "last": tc.conv2d((1, 56, 56, 64), 64, 3, padding=1, bias=True, layout="NHWC"),
+    "1d": tc.conv1d((1, 200, 64), 64, 5, layout="NWC"),
+    "3d": tc.conv3d((1, 8, 14, 14, 64), 64, 3, padding=1, layout="NDHWC"),
+}
+FMA = {"x86_64_v3": r"vfn?madd\d+ps\s.*%ymm", "x86_64_v4": r"vfn?madd\d+ps\s.*%zmm"}
+
+
+@cache
+def compiled(spec: ConvSpec, level: str, algorithm: str) -> Kernel:
+    kernel: Kernel = tc.compile(spec, level, algorithm=algorithm)
+    return kernel
+
+
+def hot_loop(kernel: Kernel) -> str:
+    found = find_hot_loop(kernel.inspect("asm"))
+    assert found is not None
+    return found.text
+
+
+def count(pattern: str, text: str) -> int:
+    return len(re.findall(pattern, text))
+
+
+@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@pytest.mark.parametrize("name", DIRECT)
+def test_direct_multiplies_and_adds_whole_vectors(name: str, level: str) -> None:
+    kernel = compiled(DIRECT[name], level, "x86.direct")
+    loop, config = hot_loop(kernel), kernel.config
+    tile = config.integer("tile_oc") * config.integer("tile_oh") * config.integer("tile_ow")
+    # Every accumulator has its multiply-add, and nothing else multiplies.
+    assert count(FMA[level], loop) % (tile // load(level).lanes) == 0
+    assert count(FMA[level], loop) > 0
+    assert count(r"v(?:mul|add)[ps]s", loop) == 0
+    assert count(r"vfn?madd\d+s[sd]", loop) == 0
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_direct_without_fma_multiplies_and_adds_xmm(name: str) -> None:
+    loop = hot_loop(compiled(DIRECT[name], "x86_64_v2", "x86.direct"))
+    assert count(r"\smulps\s", loop) == count(r"\saddps\s", loop) > 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("template_id", CASES)
+def test_no_instruction_beyond_the_level(template_id: str, level: str) -> None:
+    """The whole object, not the hot loop: one stray instruction is a crash on an older CPU."""
+    asm = compiled(CASES[template_id][0], level, template_id).inspect("asm")
+    if level != "x86_64_v4":
+        assert count(r"%zmm|%k[1-7]|%[xy]mm(?:1[6-9]|2\d|3[01])", asm) == 0
+    if level == "x86_64_v2":
+        assert count(r"%ymm|\sv[a-z]+\s|\sandn|\sshlx|\sbextr|\sblsr|\stzcnt|\slzcnt", asm) == 0
+
+
+@pytest.mark.parametrize("template_id", ["x86.direct", "x86.pointwise", "x86.transposed"])
+@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+def test_sums_stay_in_registers(template_id: str, level: str) -> None:
+    assert spills(hot_loop(compiled(CASES[template_id][0], level, template_id))) == []
+
+
+def spills(loop: str) -> list[str]:
+    """Vector registers that are saved on the stack."""
+    return re.findall(r"v?mov[aud]p[sd]\s+%[xyz]mm\d+, -?\d*\(%rsp\)", loop)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_called_from_a_kernel(level: str) -> None:
+    """Activations are arithmetic; only the runtime's own functions and memset may be called."""
+    spec = tc.conv2d((1, 9, 9, 16), 16, 3, layout="NHWC", bias=True, activation="gelu")
+    asm = compiled(spec, level, "x86.direct").inspect("asm")
+    called = set(re.findall(r"call[lq]?\s+([A-Za-z_]\w*)", asm))
+    own = {name for name in called if name.startswith(("conv", "__TVM", "__tvm", "TVM"))}
+    assert called - own <= {"memset", "memcpy"}
