@@ -22,7 +22,7 @@ from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
 from .nest import MAX_UNROLLED_FMAS
-from .recipe import Recipe, tile_choices
+from .recipe import FEW_CHANNELS, Recipe, tile_choices
 
 
 def supports(task: Task) -> str | None:
@@ -64,22 +64,19 @@ def loads(task: Task, form: Form) -> float:
 
 
 def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
-    """Innermost tap loops that fit the instruction cache; only where ic is unrolled inside them."""
-    body = form.tile_oc * form.tile_oh * form.tile_ow // lanes * problem.icg
-    if problem.icg > 4:
+    """Tap rows, then tap columns, while the straight line stays short; only with few channels."""
+    if problem.icg > FEW_CHANNELS:
         return 0
-    depth = 0
-    for axis in reversed(problem.axes):
-        body *= axis.taps
-        if body > MAX_UNROLLED_FMAS:
-            break
-        depth += 1
-    return depth
+    body = form.tile_oc * form.tile_oh * form.tile_ow // lanes * problem.icg
+    d, h, w = problem.axes
+    if body * h.taps * w.taps <= MAX_UNROLLED_FMAS:
+        return 3 if d.taps == 1 else 2
+    return 1 if body * h.taps <= 2 * MAX_UNROLLED_FMAS else 0
 
 
 def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
     """All of a few channels, else a few of many."""
-    if problem.icg <= 4:
+    if problem.icg <= FEW_CHANNELS:
         return problem.icg
     return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
 

@@ -15,6 +15,8 @@ Zhang, Lo and Lu, "High Performance Depthwise and Pointwise Convolutions on Mobi
 
 from __future__ import annotations
 
+from math import prod
+
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
@@ -46,7 +48,9 @@ def stages(task: Task) -> tuple[str, ...]:
     """In place needs every lane's channel to exist and to lie beside its neighbour's."""
     problem = task.problem
     neighbours = problem.channels_last and problem.ocg == 1 and problem.g % 16 == 0
-    return ("none", "pixels") if neighbours and not problem.is_padded else ("pixels",)
+    if not neighbours:
+        return ("pixels",)
+    return ("guarded" if problem.is_padded else "none", "pixels")
 
 
 def loads(task: Task, form: Form) -> float:
@@ -61,15 +65,9 @@ def loads(task: Task, form: Form) -> float:
 
 
 def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
-    """Innermost tap loops that fit the instruction cache."""
+    """All taps while the straight line stays short, else none."""
     body = form.tile_oc // lanes * form.tile_oh * form.tile_ow * problem.icg
-    depth = 0
-    for axis in reversed(problem.axes):
-        body *= axis.taps
-        if body > MAX_UNROLLED_FMAS:
-            break
-        depth += 1
-    return depth
+    return 3 if body * prod(a.taps for a in problem.axes) <= MAX_UNROLLED_FMAS else 0
 
 
 def stage_elem(problem: Problem) -> float:

@@ -16,15 +16,15 @@ from typing import Any
 from tvm import s_tir
 
 from tvmconv.declare.declaration import Declaration
+from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
 from tvmconv.problem import Problem
 
 Loop = Any
 
-# LLVM turns a fully unrolled body into straight-line code; past this many FMAs the code leaves the
-# 32 KB instruction cache (an AVX-512 FMA with an address takes 7 to 11 bytes).
-MAX_UNROLLED_FMAS = 1200
+# Past this many FMAs in a straight line LLVM starts to spill, and loops over taps are faster.
+MAX_UNROLLED_FMAS = 80
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,15 @@ class Nest:
         lanes: float32 values in one vector.
         parts: parts of the channel blocks that run as outermost, parallel loop.
         unroll_ic: input channels per iteration of the innermost reduction loop.
-        unroll_taps: how many of the tap loops w, h, d are unrolled, innermost first.
+        unroll_taps: how many of the tap loops are unrolled, innermost first.
+        rows_innermost: tap loops run d, w, h instead of d, h, w.
     """
 
     lanes: int
     parts: int = 1
     unroll_ic: int = 1
     unroll_taps: int = 0
+    rows_innermost: bool = False
 
 
 def schedule_nest(
@@ -55,7 +57,7 @@ def schedule_nest(
     taps = _reduce_in_registers(sch, conv, len(sch.get_loops(conv)), problem, form, nest)
     if form.stage == "sample":
         _stage_samples(sch, outer, problem, nest)
-    elif form.stage != "none":
+    elif form.stage not in ("none", "guarded"):
         _stage_input(sch, outer, problem, form, nest)
     sch.decompose_reduction(conv, taps)
     return sch
@@ -78,6 +80,9 @@ def _tile_output(
     inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]
     sch.reorder(*outer, *inner, th, tw, v)
     _store_tile(sch, th, tw, v, problem, form, nest)
+    if form.stage == "guarded":
+        for loop in (row, column):
+            sch.annotate(loop, "pragma_loop_partition_hint", 1)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     return parallel, column
@@ -119,19 +124,22 @@ def _reduce_in_registers(
     else:
         vectors, lane = sch.split(tw, [None, nest.lanes])
         tile = [v, th, vectors]
-    sch.reorder(kd, kh, kw, ic, *tile, lane)
+    # Kept in a register, a row of x serves every tap row that is unrolled below it.
+    sch.reorder(kd, *((kw, kh) if nest.rows_innermost else (kh, kw)), ic, *tile, lane)
     for loop in tile:
         sch.unroll(loop)
     sch.vectorize(lane)
     if nest.unroll_ic > 1:
         _, inner = sch.split(ic, [None, nest.unroll_ic])
         sch.unroll(inner)
-    for i, loop in enumerate((kw, kh, kd)):
-        if i < nest.unroll_taps and not problem.axes[2 - i].is_uneven:
+    innermost = (1, 2, 0) if nest.rows_innermost else (2, 1, 0)
+    for depth, i in enumerate(innermost):
+        loop = (kd, kh, kw)[i]
+        if depth < nest.unroll_taps and not problem.axes[i].is_uneven:
             sch.unroll(loop)
         # Offsets move samples, so a tap whose regular place is padding still counts.
-        elif form.stage != "sample" and _worth_clipping(problem, 2 - i):
-            sch.annotate(loop, CLIP, 2 - i)
+        elif form.stage != "sample" and _worth_clipping(problem, i):
+            sch.annotate(loop, CLIP, i)
     return kd
 
 
@@ -141,19 +149,68 @@ def _worth_clipping(problem: Problem, i: int) -> bool:
     return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)
 
 
-def _stage_input(
-    sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, nest: Nest
-) -> None:
-    """Copy the window of one row block; vectors along the innermost staged axis."""
+def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, nest: Nest) -> None:
+    """Copy the window of one block, vectors along the innermost staged axis."""
     xpad = sch.get_sblock("xpad")
     sch.compute_at(xpad, at, preserve_unit_loops=True)
     loops = sch.get_loops(xpad)
-    innermost, columns = loops[-1], loops[-1] if form.stage == "planes" else loops[-2]
-    if form.per_lane:
-        columns = loops[-3]
-    if columns is not innermost:
-        _vectorize_channels(sch, innermost, nest)
-    if problem.axes[2].is_padded and problem.padding_mode in ("zeros", "constant"):
+    if form.stage == "transposed":
+        _, h, w, c = loops[-4:]
+        _shuffle_rows(sch, h, w, c)
+        _split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+    elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
+        h, r, w = loops[-3:]
+        _gather_phases(sch, h, r, w)
+        _split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+    elif form.stage == "planes":
+        _split_off_borders(sch, loops[-1], problem)
+    else:
+        columns = loops[-3] if form.per_lane else loops[-2]
+        if form.per_lane and problem.ocg > 1:
+            _broadcast_over_group(sch, loops[-1], problem, nest)
+        else:
+            _vectorize_channels(sch, loops[-1], nest)
+        _split_off_borders(sch, columns, problem)
+
+
+def _shuffle_rows(sch: s_tir.Schedule, h: Loop, w: Loop, c: Loop) -> None:
+    """16x16 transposition: vectors along the source, unrolled along the destination.
+
+    LLVM turns this form into shuffles (10 to 12 Gelem/s); vectors along the destination become
+    inserts (6 Gelem/s).
+    """
+    sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+    blocks_w, lane = sch.split(w, [None, TRANSPOSE_UNIT])
+    blocks_c, row = sch.split(c, [None, TRANSPOSE_UNIT])
+    sch.reorder(blocks_w, blocks_c, row, lane)
+    sch.unroll(row)
+    sch.vectorize(lane)
+
+
+def _gather_phases(sch: s_tir.Schedule, h: Loop, r: Loop, w: Loop) -> None:
+    """Columns r, r + stride, r + 2 stride.. side by side.
+
+    Plain loops: LLVM's vectorizer knows this interleaving (8 Gelem/s), while vectors along either
+    side become inserts or extracts (3 to 4 Gelem/s).
+    """
+    sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+    blocks, column = sch.split(w, [None, TRANSPOSE_UNIT])
+    sch.reorder(blocks, r, column)
+    sch.unroll(r)
+    sch.unroll(column)
+
+
+def _broadcast_over_group(sch: s_tir.Schedule, lane: Loop, problem: Problem, nest: Nest) -> None:
+    """All outputs of a group read the same input: vectors of one group's outputs are broadcasts."""
+    if nest.lanes % problem.ocg == 0:
+        group, lane = sch.split(lane, [None, problem.ocg])
+        sch.unroll(group)
+    sch.vectorize(lane)
+
+
+def _split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> None:
+    """Columns in the padding get loops of their own, so that the others need no test."""
+    if problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, "pragma_loop_partition_hint", 1)
 
 

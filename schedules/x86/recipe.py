@@ -24,6 +24,8 @@ from .nest import Nest, schedule_nest
 
 # Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
 TILES_TO_BLOCK = 6
+# Input channels that are unrolled inside the taps instead of looped over.
+FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ class Recipe:
         """Why a register tile spills, or None."""
         lanes, registers = task.target.lanes, task.target.registers
         held = cost.accumulators(form, lanes)
-        operands = form.tile_oc // lanes + 1 if self.vector == "oc" else 2
+        operands = form.tile_oc // lanes + 1
+        if self.vector == "ow":
+            # With few channels a column of weights stays in registers too (rows_innermost).
+            few = task.problem.icg <= FEW_CHANNELS
+            operands = 2 + (min(task.problem.axes[1].taps, registers // 4) if few else 0)
         if not task.target.fma:
             operands += 1
         if held + operands > registers:
@@ -150,7 +156,8 @@ class Recipe:
     def _blocked(self, task: Task, tile: Config) -> Iterator[Config]:
         """Blocks from the whole output down to the first whose window takes a third of L2."""
         _, h, w = task.problem.axes
-        limit = task.target.l2_bytes // 3
+        # x spread over lanes is as large as icg copies; an eighth of L2 measured 10 % faster there.
+        limit = task.target.l2_bytes // (8 if self.per_lane and task.problem.icg > 1 else 3)
         for block_ow in reversed(_even_parts(w.quotients, 512)):
             for block_oh in reversed(_even_parts(h.quotients, 32)):
                 items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
@@ -216,6 +223,7 @@ class Recipe:
             parts=config.integer("parts"),
             unroll_ic=self.unroll_ic(task.problem, form, lanes),
             unroll_taps=self.unroll_taps(task.problem, form, lanes),
+            rows_innermost=self.vector == "ow" and task.problem.icg <= FEW_CHANNELS,
         )
         return schedule_nest(declaration, task.problem, form, nest)
 
@@ -237,8 +245,14 @@ def _even_parts(extent: int, most: int) -> tuple[int, ...]:
     return tuple(sorted({-(-extent // k) for k in counts if k <= min(most, extent)}))
 
 
-def channels_last_copy(task: Task) -> tuple[str, ...]:
-    """In place when no tap leaves x, else (or as a second choice) a copy in x's own order."""
+def input_stages(task: Task) -> tuple[str, ...]:
+    """Ways to read x for broadcasts: in place when no tap leaves x, else copied by rows of pixels.
+
+    Channels-first x is read in place or copied as planes when it has few channels: broadcasts from
+    planes touch a cache line per channel, which costs a sixth of the speed from sixteen on.
+    """
     problem = task.problem
-    copy = "pixels" if problem.channels_last else "planes"
-    return (copy,) if problem.is_padded else ("none", copy)
+    in_place = () if problem.is_padded else ("none",)
+    if problem.channels_last:
+        return (*in_place, "pixels")
+    return (*in_place, *(("transposed", "planes") if problem.icg >= 8 else ("planes",)))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from tvmconv.template import Task, register
 
 from . import direct
-from .recipe import Recipe, channels_last_copy
+from .recipe import Recipe, input_stages
 
 
 def supports(task: Task) -> str | None:
@@ -35,7 +35,7 @@ TEMPLATE = register(
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
-        stages=channels_last_copy,
+        stages=input_stages,
         loads=direct.loads,
         stage_elem=lambda problem: 0.25,
         store_elem=direct.store_elem,

@@ -23,6 +23,8 @@ from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
 Expr = Any
+# Side of the blocks in which rows are transposed or de-interleaved: one AVX-512 register.
+TRANSPOSE_UNIT = 16
 Reader = Callable[..., Expr]
 
 
@@ -72,6 +74,8 @@ def _reader(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """How ``conv`` reads x: in place, or through the stage ``xpad``."""
     if form.stage == "none":
         return _read_in_place(problem, form, x)
+    if form.stage == "guarded":
+        return _read_guarded(problem, form, x)
     return _STAGES[form.stage, form.per_lane](problem, form, x)
 
 
@@ -79,6 +83,18 @@ def _read_in_place(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
         group, c = _input_channel(problem, form, g, b, v, ic)
         return x[problem.x.offset(n, group, c, tuple(tap_position(*a) for a in at))]
+
+    return read
+
+
+def _read_guarded(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """x in place, each tap with its own test; the schedule splits off the tiles that need none."""
+    extents = staged_extents(problem, form)
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        group, c = _input_channel(problem, form, g, b, v, ic)
+        local = [tap_position(*a) - a[0].low for a in at]
+        return read_padded(x, problem, extents, n, group, c, local)
 
     return read
 
@@ -127,23 +143,23 @@ def _stage_pixels_per_lane(problem: Problem, form: Form, x: te.Tensor) -> Reader
 
 
 def _stage_planes(problem: Problem, form: Form, x: te.Tensor) -> Reader:
-    """Columns that are one stride apart become neighbours, so a vector of outputs reads a vector."""
-    extents = staged_extents(problem, form)
+    """Columns that are one stride apart become neighbours: a vector of outputs reads a vector."""
     split = problem.axes[2].stride if form.vector == "ow" else 1
-    columns = -(-extents[2] // split)
-
-    def plane(n: Expr, g: Expr, c: Expr, d: Expr, h: Expr, r: Expr, w: Expr) -> Expr:
-        window = (*extents[:2], columns * split)
-        return read_padded(x, problem, window, n, g, c, (d, h, w * split + r))
-
-    shape = (max(1, problem.n), problem.g, problem.icg, *extents[:2], split, columns)
-    xpad = te.compute(shape, plane, name="xpad")
+    rows = _padded_rows(problem, form, x, split, "xpad" if split == 1 else "xrow")
+    xpad = rows
+    if split > 1:
+        n, g, c, d, h, w = (int(e) for e in rows.shape)
+        xpad = te.compute(
+            (n, g, c, d, h, split, w // split),
+            lambda n, g, c, d, h, r, w: rows[n, g, c, d, h, w * split + r],
+            name="xpad",
+        )
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
         d, h = (tap_position(*a) - a[0].low for a in at[:2])
         axis, q, phase, tap = at[2]
         if split == 1:
-            return xpad[n, g, ic, d, h, 0, tap_position(axis, q, phase, tap) - axis.low]
+            return xpad[n, g, ic, d, h, tap_position(axis, q, phase, tap) - axis.low]
         # With a stride there is one phase, whose origin is the axis' low.
         shift = tap * axis.step
         return xpad[n, g, ic, d, h, shift % split, q + shift // split]
@@ -151,10 +167,44 @@ def _stage_planes(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     return read
 
 
+def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """Channels-first x as pixels: padded rows first, so that the transposition needs no test."""
+    rows = _padded_rows(problem, form, x, TRANSPOSE_UNIT, "xrow")
+    n, g, c, d, h, w = (int(e) for e in rows.shape)
+    xpad = te.compute(
+        (n, g, d, h, w, c), lambda n, g, d, h, w, c: rows[n, g, c, d, h, w], name="xpad"
+    )
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        return xpad[n, g, *(tap_position(*a) - a[0].low for a in at), ic]
+
+    return read
+
+
+def _padded_rows(problem: Problem, form: Form, x: te.Tensor, unit: int, name: str) -> te.Tensor:
+    """Stage of whole padded rows, channels outermost; row lengths are a multiple of ``unit``."""
+    d, h, w = staged_extents(problem, form)
+    length = -(-w // unit) * unit
+    if unit > 1 and form.vector == "ow":
+        # Vectors are taken from each of the ``unit`` interleaved rows.
+        length = -(-w // (unit * TRANSPOSE_UNIT)) * unit * TRANSPOSE_UNIT
+    channels = problem.icg
+    if name == "xrow" and form.vector == "oc":
+        channels = -(-channels // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
+    window = (d, h, length)
+
+    def row(n: Expr, g: Expr, c: Expr, i: Expr, j: Expr, k: Expr) -> Expr:
+        valid = [c < problem.icg] if channels > problem.icg else []
+        return read_padded(x, problem, window, n, g, c, (i, j, k), valid)
+
+    return te.compute((max(1, problem.n), problem.g, channels, *window), row, name=name)
+
+
 _STAGES = {
     ("pixels", False): _stage_pixels,
     ("pixels", True): _stage_pixels_per_lane,
     ("planes", False): _stage_planes,
+    ("transposed", False): _stage_transposed,
 }
 
 
