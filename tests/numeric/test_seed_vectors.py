@@ -12,7 +12,8 @@ import tvmconv as tc
 from tests.numeric.proving import level_of
 from tvmconv.spec import ConvSpec
 
-SEEDS: dict[str, Any] = json.loads(Path(__file__).with_name("seed_vectors.json").read_text())
+SEED_FILE = Path(__file__).parent.parent / "data" / "seed_vectors.json"
+SEEDS: dict[str, Any] = json.loads(SEED_FILE.read_text())
 
 
 def compute(spec: ConvSpec, x: Any, weight: Any) -> Any:
