@@ -1,0 +1,171 @@
+"""The loops that are compiled: taps in the padding are skipped, and buffers stay small."""
+
+import re
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tvmconv as tc
+from tests.schedules.cases import CASES, LEVELS
+from tvmconv import workloads
+from tvmconv.build import schedule
+from tvmconv.choose import choose
+from tvmconv.space import Config
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+from tvmconv.template import Task, Template, get_template
+
+# What a direct kernel may need beyond input, output and packed weights, and room for tails.
+WORKSPACE_BYTES = (4 << 20) + (4 << 10)
+BUFFER = re.compile(r"(\w+) = T\.alloc_buffer\(\(([\d, ]+)\)")
+
+
+def loops(task: Task, template: Template, config: Config) -> str:
+    """The loop nest as text, without compiling it."""
+    from tvmconv.lower.pipeline import to_loops
+
+    run, _, sch = schedule(task, template, config)
+    text: str = to_loops(sch.mod["main"], run, "run", task.problem).script()
+    return text
+
+
+def chosen_loops(spec: ConvSpec, level: str, algorithm: str | None = None) -> str:
+    task = Task(spec, load(level))
+    candidate = choose(task, algorithm)
+    assert candidate.config is not None
+    return loops(task, candidate.template, candidate.config)
+
+
+def workspace(text: str) -> dict[str, int]:
+    """Bytes of every buffer by name."""
+    found: dict[str, int] = {}
+    for name, shape in BUFFER.findall(text):
+        elems = prod(int(extent) for extent in shape.split(",") if extent.strip())
+        found[name] = found.get(name, 0) + 4 * elems
+    return found
+
+
+def moving_bounds(text: str) -> list[str]:
+    """Loops whose first value or extent depends on the tile."""
+    return re.findall(r"for \w+ in range\(T\.(?:max|min)\(.*|for .*T\.max\(T\.min\(.*", text)
+
+
+CLIPPED = {
+    "padded": tc.conv2d((1, 28, 28, 32), 32, 3, padding=1, layout="NHWC"),
+    "dilated": tc.conv2d((1, 28, 28, 32), 32, 3, padding=4, dilation=4, layout="NHWC"),
+    "deep": tc.conv3d((1, 2, 14, 14, 32), 32, 3, padding=1, layout="NDHWC"),
+    "causal": tc.conv1d((1, 64, 32), 32, 3, dilation=8, padding="causal", layout="NWC"),
+}
+WHOLE = {
+    "unpadded": tc.conv2d((1, 28, 28, 32), 32, 3, layout="NHWC"),
+    "reflect": tc.conv2d((1, 28, 28, 32), 32, 3, padding=1, padding_mode="reflect", layout="NHWC"),
+    "constant": tc.conv2d(
+        (1, 28, 28, 32), 32, 3, padding=1, padding_mode="constant", pad_value=2.0, layout="NHWC"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+def test_taps_in_the_padding_are_skipped(name: str) -> None:
+    assert moving_bounds(chosen_loops(CLIPPED[name], "x86_64_v4", "x86.direct"))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_taps_that_always_count_have_fixed_bounds(name: str) -> None:
+    assert not moving_bounds(chosen_loops(WHOLE[name], "x86_64_v4", "x86.direct"))
+
+
+def test_taps_in_the_padding_do_not_read_their_weights() -> None:
+    """Infinite weights of the first slice of taps meet nothing but padding at the first output."""
+    spec = CLIPPED["deep"]
+    x = np.ones(spec.x_shape, np.float32)
+    weight = np.ones(spec.weight_shape, np.float32)
+    weight[:, :, 0] = np.inf
+    y: Any = tc.compile(spec, algorithm="x86.direct")(x, weight)
+    assert np.isfinite(y[:, 0]).all()
+    assert not np.isfinite(y[:, 1]).any()
+
+
+UNEVEN: dict[str, tuple[ConvSpec, tuple[str, ...]]] = {
+    "3_by_2_last": (
+        tc.conv_transpose2d((1, 5, 6, 4), 8, 3, stride=2, padding=1, layout="NHWC"),
+        ("x86.transposed", "x86.general"),
+    ),
+    "3_by_2_first": (
+        tc.conv_transpose2d((1, 4, 5, 6), 8, 3, stride=2, padding=1),
+        ("x86.transposed", "x86.columns", "x86.general"),
+    ),
+    "gaps": (
+        tc.conv_transpose1d((1, 4, 9), 8, 2, stride=3),
+        ("x86.transposed", "x86.columns", "x86.general"),
+    ),
+    "depthwise": (
+        tc.conv_transpose2d((1, 8, 5, 6), 8, 3, stride=2, groups=8),
+        ("x86.depthwise", "x86.columns"),
+    ),
+    "grouped": (tc.conv_transpose2d((1, 8, 5, 6), 8, 3, stride=2, groups=2), ("x86.grouped",)),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_phases_with_fewer_taps_do_not_touch_infinities(name: str) -> None:
+    """A missing tap has weight 0 in packed; 0 * inf would turn an infinity into NaN."""
+    import torch
+
+    spec, algorithms = UNEVEN[name]
+    x = np.full(spec.x_shape, np.inf, np.float32)
+    weight = np.ones(spec.weight_shape, np.float32)
+    for algorithm in algorithms:
+        y: Any = tc.compile(spec, algorithm=algorithm)(x, weight)
+        assert not np.isnan(y).any(), algorithm
+        inputs = [torch.from_numpy(np.moveaxis(x, -1, 1) if spec.in_layout == "NHWC" else x)]
+        operator = getattr(torch.nn.functional, f"conv_transpose{spec.rank}d")
+        expected = operator(
+            *inputs,
+            torch.from_numpy(weight),
+            stride=spec.stride,
+            padding=spec.pads_begin,
+            groups=spec.groups,
+        ).numpy()
+        got = np.moveaxis(y, -1, 1) if spec.in_layout == "NHWC" else y
+        assert np.array_equal(got, expected), algorithm
+
+
+LARGE = {
+    "aspp": tc.conv2d((1, 2048, 64, 64), 256, 3, padding=12, dilation=12),
+    "wide": tc.conv2d((1, 512, 128, 128), 256, 3, padding=1),
+    "video": tc.conv3d((1, 256, 16, 56, 56), 256, 3, padding=1),
+    "video_last": tc.conv3d((1, 16, 56, 56, 256), 256, 3, padding=1, layout="NDHWC"),
+    "upsampling": tc.conv_transpose2d((1, 512, 64, 64), 256, 4, stride=2, padding=1),
+    "far_taps": tc.conv1d((1, 1024, 16000), 1024, 3, dilation=512, padding="same"),
+    "large_kernel": tc.conv2d((1, 384, 56, 56), 384, 31, padding=15, groups=384),
+}
+NETWORKS = ("resnet50", "vgg16", "resnext50_32x4d", "mobilenet_v2", "fcn_resnet50", "c3d", "unet")
+
+
+@pytest.mark.parametrize("level", ["x86_64_v2", "x86_64_v4"])
+@pytest.mark.parametrize("name", LARGE)
+def test_workspace_of_large_layers(name: str, level: str) -> None:
+    found = workspace(chosen_loops(LARGE[name], level))
+    assert sum(found.values()) <= WORKSPACE_BYTES, found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_workspace_of_a_network(network: str) -> None:
+    for i, layer in enumerate(workloads.load(network)):
+        level = LEVELS[i % len(LEVELS)]
+        found = workspace(chosen_loops(layer.spec, level))
+        assert sum(found.values()) <= WORKSPACE_BYTES, f"{layer.spec} {level} {found}"
+
+
+@pytest.mark.parametrize("template_id", CASES)
+def test_accumulators_fit_the_registers(template_id: str) -> None:
+    """The buffer of sums is one register tile, on every level."""
+    for spec in CASES[template_id]:
+        for level in LEVELS:
+            target = load(level)
+            task, template = Task(spec, target), get_template(template_id)
+            found = workspace(loops(task, template, template.default(task)))
+            assert found["conv"] <= 4 * target.lanes * target.registers, f"{spec} {level}"
