@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -9,6 +10,7 @@ from math import prod
 from tvmconv.errors import InvalidConfig
 
 Value = int | str
+_INTEGER = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Config:
         for part in filter(None, text.split(",")):
             name, equals, value = part.partition("=")
             if not (name and equals and value):
-                raise InvalidConfig("config", part, "parts of the form knob=value, joined by commas")
-            items.append((name, int(value) if value.lstrip("-").isdigit() else value))
+                raise InvalidConfig(
+                    "config", part, "parts of the form knob=value, joined by commas"
+                )
+            items.append((name, int(value) if _INTEGER.fullmatch(value) else value))
         return cls(tuple(items))
 
     def __str__(self) -> str:

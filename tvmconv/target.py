@@ -58,9 +58,16 @@ class Target:
         """Reject descriptions that contradict themselves."""
         if self.family not in FAMILIES:
             raise TargetError(f"target {self.id}: family", self.family, ", ".join(FAMILIES))
+        for name in ("description", "isa", "triple", "mcpu"):
+            if not isinstance(getattr(self, name), str):
+                raise TargetError(f"target {self.id}: {name}", getattr(self, name), "a text")
+        if not all(isinstance(feature, str) for feature in self.cpu_features):
+            raise TargetError(f"target {self.id}: cpu_features", self.cpu_features, "texts")
+        if not isinstance(self.fma, bool):
+            raise TargetError(f"target {self.id}: fma", self.fma, "true or false")
         for name in ("lanes", "registers", "l1_bytes", "l2_bytes", "cores"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise TargetError(f"target {self.id}: {name}", value, "an int >= 1")
         if self.lanes & (self.lanes - 1):
             raise TargetError(f"target {self.id}: lanes", self.lanes, "a power of two")
@@ -112,7 +119,10 @@ def from_toml(target_id: str, text: str) -> Target:
     names = {f.name for f in dataclasses.fields(Target)} - {"id"}
     if set(data) != names:
         raise TargetError(f"target {target_id}: keys", sorted(data), ", ".join(sorted(names)))
-    data["cpu_features"] = tuple(data["cpu_features"])
+    features = data["cpu_features"]
+    if not isinstance(features, list):
+        raise TargetError(f"target {target_id}: cpu_features", features, "a list of texts")
+    data["cpu_features"] = tuple(features)
     return Target(id=target_id, **data)
 
 

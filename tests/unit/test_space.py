@@ -35,6 +35,11 @@ def test_config_text_parses_back(knobs: dict[str, Value]) -> None:
         assert read(name) == value
 
 
+@pytest.mark.parametrize("word", ["--5", "-", "5-", "\u00b2", "\u0663", "1.5", "0x10"])
+def test_what_only_resembles_a_number_is_a_word(word: str) -> None:
+    assert Config.parse(f"stage={word}").text("stage") == word
+
+
 def test_config_is_a_value() -> None:
     config = Config.parse("tile_oc=32,stage=pixels")
     assert config == Config.of(tile_oc=32, stage="pixels")
