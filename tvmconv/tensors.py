@@ -94,5 +94,6 @@ def empty_numpy(shape: Shape, elems: int) -> tuple[NDArray[np.float32], int]:
 
 def empty_torch(shape: Shape) -> tuple[Tensor, int]:
     """An uninitialised torch tensor (64-byte aligned by torch's allocator), and its address."""
-    value = sys.modules["torch"].empty(shape)
+    torch = sys.modules["torch"]
+    value = torch.empty(shape, dtype=torch.float32, device="cpu")
     return value, int(value.data_ptr())

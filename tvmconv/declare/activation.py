@@ -7,6 +7,7 @@ unordered operand takes the branch that returns it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import te, tirx
@@ -16,7 +17,15 @@ Expr = Any
 
 def activate(v: Expr, name: str, args: tuple[float, ...]) -> Expr:
     """The activation ``name`` of v; ``args`` as in ConvSpec.activation_args."""
-    return _ACTIVATIONS[name](v, *args)
+    if name == "none":
+        return v
+    return _let("v", v, lambda value: _ACTIVATIONS[name](value, *args))
+
+
+def _let(name: str, value: Expr, body: Callable[[Expr], Expr]) -> Expr:
+    """Bind a value that is used several times: without it the tree of gelu holds v 90 times."""
+    var = tirx.Var(name, "float32")
+    return tirx.Let(var, value, body(var))
 
 
 def _f32(value: float) -> Expr:
@@ -53,9 +62,19 @@ def _exp(v: Expr) -> Expr:
 
     Above 88.37 k is 128, whose bit pattern is infinity, so that x / (1 + e^-x) ends as torch's.
     """
-    bounded = _clip(v, -87.3, 88.7)
-    k = te.floor(bounded * _f32(1.44269504) + _f32(0.5))
-    r = bounded - k * _f32(0.693359375) + k * _f32(2.12194440e-4)
+    return _let("bounded", _clip(v, -87.3, 88.7), _exp_bounded)
+
+
+def _exp_bounded(v: Expr) -> Expr:
+    return _let("k", te.floor(v * _f32(1.44269504) + _f32(0.5)), lambda k: _exp_split(v, k))
+
+
+def _exp_split(v: Expr, k: Expr) -> Expr:
+    reduced = v - k * _f32(0.693359375) + k * _f32(2.12194440e-4)
+    return _let("r", reduced, lambda r: _exp_reduced(r, k))
+
+
+def _exp_reduced(r: Expr, k: Expr) -> Expr:
     tail = _polynomial(
         r,
         (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5),
@@ -72,10 +91,21 @@ def _silu(v: Expr) -> Expr:
     return v / (_f32(1.0) + _exp(-v))
 
 
+def _saturate(v: Expr, inside: Expr, limit: float) -> Expr:
+    """Exactly -1 and 1 beyond the limit, where the rational function is an ulp off."""
+    low = tirx.Select(v < _f32(-limit), _f32(-1.0), inside)
+    return tirx.Select(v > _f32(limit), _f32(1.0), low)
+
+
 def _tanh(v: Expr) -> Expr:
     """Odd rational function on |v| <= 7.9053, beyond which float32 tanh is 1 (Eigen's fit)."""
-    t = _clip(v, -7.90531110763549805, 7.90531110763549805)
-    s = t * t
+    limit = 7.90531110763549805
+    bounded = _clip(v, -limit, limit)
+    inside = _let("t", bounded, lambda t: _let("s", t * t, lambda s: _tanh_rational(t, s)))
+    return _saturate(v, inside, limit)
+
+
+def _tanh_rational(t: Expr, s: Expr) -> Expr:
     top = _polynomial(
         s,
         (
@@ -92,8 +122,12 @@ def _tanh(v: Expr) -> Expr:
 
 def _erf(v: Expr) -> Expr:
     """Odd rational function on |v| <= 4, beyond which float32 erf is 1 (Eigen's fit)."""
-    t = _clip(v, -4.0, 4.0)
-    s = t * t
+    bounded = _clip(v, -4.0, 4.0)
+    inside = _let("t", bounded, lambda t: _let("s", t * t, lambda s: _erf_rational(t, s)))
+    return _saturate(v, inside, 4.0)
+
+
+def _erf_rational(t: Expr, s: Expr) -> Expr:
     top = _polynomial(
         s,
         (
@@ -113,16 +147,16 @@ def _erf(v: Expr) -> Expr:
 
 
 def _gelu(v: Expr) -> Expr:
-    return v * _f32(0.5) * (_f32(1.0) + _erf(v * _f32(0.70710678118654752)))
+    scaled = v * _f32(0.70710678118654752)
+    return v * _f32(0.5) * (_f32(1.0) + _let("scaled", scaled, _erf))
 
 
 def _gelu_tanh(v: Expr) -> Expr:
     inner = (v + v * v * v * _f32(0.044715)) * _f32(0.79788456080286536)
-    return v * _f32(0.5) * (_f32(1.0) + _tanh(inner))
+    return v * _f32(0.5) * (_f32(1.0) + _let("inner", inner, _tanh))
 
 
 _ACTIVATIONS: dict[str, Any] = {
-    "none": lambda v: v,
     "relu": _relu,
     "relu6": lambda v: _clip(v, 0.0, 6.0),
     "clip": _clip,

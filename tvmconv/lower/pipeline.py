@@ -30,6 +30,27 @@ _TO_LOOPS = (
     s_tir.transform.StmtSimplify,
     s_tir.transform.LowerOpaqueBlock,
 )
+# Plain loops to straight-line vector code behind TVM's packed calling convention. The asserts on
+# arguments are left out: the C wrapper checks what they would (tvmconv/runtime).
+_TO_CALLS: tuple[Callable[[], Any], ...] = (
+    s_tir.transform.CanonicalizeLoop,
+    tirx.transform.FlattenBuffer,
+    lambda: tirx.transform.NarrowDataType(32),
+    s_tir.transform.LoopPartition,
+    lambda: tirx.transform.VectorizeLoop(True),
+    tirx.transform.StorageRewrite,
+    s_tir.transform.HoistIfThenElse,
+    tirx.transform.UnrollLoop,
+    s_tir.transform.RenormalizeSplitPattern,
+    tirx.transform.StmtSimplify,
+    tirx.transform.RemoveNoOp,
+    s_tir.transform.RewriteUnsafeSelect,
+    tirx.transform.CommonSubexprElim,
+    tirx.transform.SplitHostDevice,
+    tirx.transform.MakePackedAPI,
+    tirx.transform.SkipAssert,
+)
+_TO_INTRINSICS = (tirx.transform.LowerTVMBuiltin, tirx.transform.LowerIntrin)
 
 
 def to_loops(
@@ -57,29 +78,34 @@ def _run(passes: Sequence[Callable[[], Any]], func: tirx.PrimFunc) -> tirx.PrimF
     return module["main"]
 
 
-def lower_to_module(funcs: dict[str, tirx.PrimFunc], target: Target) -> tvm.runtime.Module:
-    """Compile loop-level functions; entry points are ``__tvm_ffi_<symbol>``."""
+def lower_to_object(funcs: dict[str, tirx.PrimFunc], target: Target) -> tuple[bytes, str]:
+    """Object file and assembly text of loop-level functions; entries are ``__tvm_ffi_<symbol>``.
+
+    Raises:
+        BuildFailed: when TVM or LLVM refuse the functions.
+    """
+    try:
+        library = _compile(funcs, tvm.target.Target(target.tvm()))
+    except (RuntimeError, ValueError) as error:
+        raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder) / "kernel.o"
+        library.write_to_file(str(path), "o")
+        return path.read_bytes(), library.inspect_source("asm")
+
+
+def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.runtime.Module:
     config = {
-        "tirx.disable_assert": True,
         # Remainders of vectors become masked stores.
         "tirx.enable_buffer_level_predication": True,
         # Rows without padding tests for all but the first and last columns.
         "s_tir.LoopPartition": {"partition_const_loop": True},
     }
-    try:
-        with tvm.transform.PassContext(opt_level=3, config=config):
-            return tvm.compile(tvm.IRModule(funcs), target=tvm.target.Target(target.tvm()))
-    except (tvm.error.TVMError, ValueError) as error:
-        raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
-
-
-def lower_to_object(funcs: dict[str, tirx.PrimFunc], target: Target) -> tuple[bytes, str]:
-    """Object file and assembly text of loop-level functions."""
-    library = lower_to_module(funcs, target)
-    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-        path = Path(folder) / "kernel.o"
-        library.mod.write_to_file(str(path), "o")
-        return path.read_bytes(), library.mod.inspect_source("asm")
+    with tvm.transform.PassContext(opt_level=3, config=config):
+        module = tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(funcs))
+        for group in (_TO_CALLS, _TO_INTRINSICS):
+            module = tvm.transform.Sequential([p() for p in group])(module)
+        return tvm.get_global_func("target.build.llvm")(module, target)
 
 
 def without_work(func: tirx.PrimFunc) -> tirx.PrimFunc:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import sym, tirx
+from tvm import ir, sym, tirx
 
 from tvmconv.declare.declaration import Placement
 
@@ -77,27 +77,46 @@ def _argument(name: str, elems: int) -> tirx.Buffer:
 
 
 def _remainder(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt:
-    """The lanes that exist. The value goes through a small buffer first: a masked load of the
-    accumulators themselves would keep LLVM from holding them in registers."""
+    """The lanes that exist: a masked store, or a scalar loop where elements are not neighbours.
+
+    The value goes through a small buffer first, since a masked load of the accumulators themselves
+    would keep LLVM from holding them in registers. What the value reads of the residual is masked
+    as well: the lanes beyond may lie beyond the tensor.
+    """
     at = store.indices[0]
     step = sym.Analyzer().simplify(
         _replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0)
     )
-    if int(loop.extent) & (int(loop.extent) - 1) or not (
-        isinstance(step, tirx.IntImm) and int(step) == 1
-    ):
+    extent = int(loop.extent)
+    is_vector = extent & (extent - 1) == 0
+    if not (is_vector and isinstance(step, tirx.IntImm) and int(step) == 1):
         return _loop(loop, tirx.ForKind.SERIAL, tirx.IfThenElse(guard, store, None))
     lane = loop.loop_var
-    kept = tirx.decl_buffer((int(loop.extent),), "float32", name="tail")
-    fill = tirx.BufferStore(kept, store.value, [lane])
-    copy = tirx.BufferStore(store.buffer, tirx.BufferLoad(kept, [lane]), [at])
-    return tirx.SeqStmt(
-        [
-            tirx.AllocBuffer(kept),
-            _loop(loop, tirx.ForKind.VECTORIZED, fill),
-            _loop(loop, tirx.ForKind.VECTORIZED, tirx.IfThenElse(guard, copy, None)),
-        ]
-    )
+    steps: list[tirx.Stmt] = []
+
+    def masked_copy(name: str, source: Expr) -> tirx.Buffer:
+        kept = tirx.decl_buffer((extent,), "float32", name=name)
+        copy = tirx.IfThenElse(guard, tirx.BufferStore(kept, source, [lane]), None)
+        steps.extend([tirx.AllocBuffer(kept), _loop(loop, tirx.ForKind.VECTORIZED, copy)])
+        return kept
+
+    masked: list[Expr] = []
+
+    def mask(load: ir.TensorLoad) -> Expr:
+        if load.source.name != "residual":
+            return load
+        # Every occurrence reads the element that is written, so one copy serves all.
+        if not masked:
+            masked.append(tirx.BufferLoad(masked_copy("residual_tail", load), [lane]))
+        return masked[0]
+
+    value = tvm_ffi.structural_map(store.value, (ir.TensorLoad, mask))
+    tail = tirx.decl_buffer((extent,), "float32", name="tail")
+    fill = tirx.BufferStore(tail, value, [lane])
+    steps.extend([tirx.AllocBuffer(tail), _loop(loop, tirx.ForKind.VECTORIZED, fill)])
+    out = tirx.BufferStore(store.buffer, tirx.BufferLoad(tail, [lane]), [at])
+    steps.append(_loop(loop, tirx.ForKind.VECTORIZED, tirx.IfThenElse(guard, out, None)))
+    return tirx.SeqStmt(steps)
 
 
 def _loop(loop: tirx.For, kind: int, body: tirx.Stmt) -> tirx.For:
