@@ -57,10 +57,19 @@ def stages(task: Task) -> tuple[str, ...]:
 
 
 def loads(task: Task, form: Form) -> float:
-    """Vectors of x and broadcasts of weights; unaligned vectors straddle lines half of the time."""
-    vectors = form.tile_oh * form.tile_ow / task.target.lanes
-    shifted = 1.0 if task.problem.axes[2].taps == 1 else 1.5
-    return vectors * shifted + form.tile_oc
+    """Vectors of x and broadcasts of weights; a vector off a cache line's start costs two.
+
+    With few channels the tap rows are unrolled: a row of x is loaded once for all of them, and
+    their weights stay in registers.
+    """
+    problem, lanes = task.problem, task.target.lanes
+    shifted = 1.0 if problem.axes[2].taps == 1 else 2.0
+    vectors = form.tile_oh * form.tile_ow / lanes
+    if not unroll_taps(problem, form, lanes):
+        return vectors * shifted + form.tile_oc
+    h = problem.axes[1]
+    distinct = ((form.tile_oh - 1) * h.stride + h.taps) / (form.tile_oh * h.taps)
+    return vectors * shifted * min(1.0, distinct) + form.tile_oc / 2
 
 
 def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:

@@ -40,7 +40,7 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     return {
         "tile_oc": (task.target.lanes,),
         "tile_oh": tile_choices(h.quotients, (1, 2, 4)),
-        "tile_ow": tile_choices(w.quotients, (2, 4, 6, 7, 8, 14)),
+        "tile_ow": tile_choices(w.quotients, (1, 2, 4, 6, 7, 8, 14)),
     }
 
 
@@ -63,7 +63,7 @@ TEMPLATE = register(
         tiles=tiles,
         stages=lambda task: ("pixels",),
         loads=loads,
-        stage_elem=lambda problem: 0.5 if problem.channels_last else 1.0,
+        stage_elem=lambda problem: (0.25 if problem.channels_last else 1.0),
         store_elem=depthwise.store_elem,
         unroll_taps=unroll_taps,
         unroll_ic=lambda problem, form, lanes: problem.icg,

@@ -27,6 +27,11 @@ def supports(task: Task) -> str | None:
     return None
 
 
+def stages(task: Task) -> tuple[str, ...]:
+    """As the direct template, but never transposed: with one tap each element is broadcast once."""
+    return tuple(stage for stage in input_stages(task) if stage != "transposed") or ("planes",)
+
+
 TEMPLATE = register(
     Recipe(
         id="x86.pointwise",
@@ -34,7 +39,7 @@ TEMPLATE = register(
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
-        stages=input_stages,
+        stages=stages,
         loads=direct.loads,
         stage_elem=lambda problem: 0.25,
         store_elem=direct.store_elem,

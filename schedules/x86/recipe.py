@@ -130,12 +130,13 @@ class Recipe:
 
     def default(self, task: Task) -> Config:
         """The cheapest of the best register tiles, each with its best blocks, by predicted cycles."""
+        blocked: list[Config] = []
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
-            blocked = [c for t in tiles[:TILES_TO_BLOCK] for c in self._blocked(task, t)]
-            if blocked:
-                best = min(blocked, key=lambda c: self.cycles(task, c))
-                return self._for_threads(task, best)
+            blocked += [c for t in tiles[:TILES_TO_BLOCK] for c in self._blocked(task, t)]
+        if blocked:
+            best = min(blocked, key=lambda c: self.cycles(task, c))
+            return self._for_threads(task, best)
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
@@ -255,4 +256,4 @@ def input_stages(task: Task) -> tuple[str, ...]:
     in_place = () if problem.is_padded else ("none",)
     if problem.channels_last:
         return (*in_place, "pixels")
-    return (*in_place, *(("transposed", "planes") if problem.icg >= 8 else ("planes",)))
+    return (*in_place, *(("transposed",) if problem.icg >= 8 else ()), "planes")
