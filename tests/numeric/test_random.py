@@ -46,7 +46,7 @@ def test_deformable(spec: ConvSpec) -> None:
 
 
 @pytest.mark.slow
-@_same_each_time(400)
+@_same_each_time(120)
 @given(conv_specs())
 def test_more_of_everything(spec: ConvSpec) -> None:
     _prove(spec)
