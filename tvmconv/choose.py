@@ -32,7 +32,11 @@ def consider(task: Task) -> tuple[Candidate, ...]:
         if reason is not None:
             found.append(Candidate(template, None, float("inf"), reason))
             continue
-        config = template.default(task)
+        try:
+            config = template.default(task)
+        except UnsupportedSpec as error:
+            found.append(Candidate(template, None, float("inf"), error.message))
+            continue
         cycles = template.cycles(task, config)
         found.append(Candidate(template, config, cycles, f"{cycles:.3g} cycles predicted"))
     return tuple(sorted(found, key=lambda c: c.cycles))

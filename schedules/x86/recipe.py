@@ -24,6 +24,8 @@ from .nest import Nest, schedule_nest
 
 # Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
 TILES_TO_BLOCK = 6
+# Scratch memory of a kernel stays below 4 MB, unless a single tile needs more.
+WINDOW_LIMIT_BYTES = 3_500_000
 # Input channels that are unrolled inside the taps instead of looped over.
 FEW_CHANNELS = 4
 
@@ -101,7 +103,7 @@ class Recipe:
 
     def invalid(self, task: Task, config: Config) -> str | None:
         """Why a config cannot be applied, or None."""
-        form, target = self.form(config), task.target
+        form = self.form(config)
         reason = self.too_wide(task, form)
         if reason is not None:
             return reason
@@ -109,8 +111,9 @@ class Recipe:
             return "parts must divide the channel blocks"
         if form.stage == "none" and not covers(task.problem, form):
             return "whole tiles would read past the end of x"
-        if cost.window_bytes(task.problem, form) > max(8 * target.l2_bytes, 1 << 21):
-            return "the staged window is larger than the caches"
+        smallest = (form.block_oh, form.block_ow) == (form.tile_oh, form.tile_ow)
+        if cost.window_bytes(task.problem, form) > WINDOW_LIMIT_BYTES and not smallest:
+            return f"the staged window exceeds {WINDOW_LIMIT_BYTES} bytes"
         return None
 
     def too_wide(self, task: Task, form: Form) -> str | None:
@@ -159,17 +162,25 @@ class Recipe:
         _, h, w = task.problem.axes
         # x spread over lanes is as large as icg copies; an eighth of L2 measured 10 % faster there.
         limit = task.target.l2_bytes // (8 if self.per_lane and task.problem.icg > 1 else 3)
-        for block_ow in reversed(_even_parts(w.quotients, 512)):
-            for block_oh in reversed(_even_parts(h.quotients, 32)):
-                items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
-                config = Config(tuple(items.items()))
+        columns, rows = _even_parts(w.quotients, 512), _even_parts(h.quotients, 32)
+
+        def sized(block_oh: int, block_ow: int) -> tuple[Config, float]:
+            items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
+            config = Config(tuple(items.items()))
+            return config, cost.window_bytes(task.problem, self.form(config))
+
+        for block_ow in reversed(columns):
+            if block_ow > columns[0] and sized(rows[0], block_ow)[1] > WINDOW_LIMIT_BYTES:
+                continue
+            fitted = False
+            for block_oh in reversed(rows):
+                config, window = sized(block_oh, block_ow)
                 if self.invalid(task, config) is None:
                     yield config
-                if cost.window_bytes(task.problem, self.form(config)) <= limit:
+                fitted = window <= limit
+                if fitted:
                     break
-            else:
-                continue
-            if block_oh == h.quotients and block_ow <= w.quotients // 2:
+            if fitted and block_oh == h.quotients and block_ow <= w.quotients // 2:
                 return
 
     def _for_threads(self, task: Task, config: Config) -> Config:
@@ -242,8 +253,8 @@ def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _even_parts(extent: int, most: int) -> tuple[int, ...]:
     """Block sizes that split an extent into equal parts, smallest first."""
-    counts = sorted({*range(1, 17), *(1 << k for k in range(5, 11)), *(3 << k for k in range(3, 9))})
-    return tuple(sorted({-(-extent // k) for k in counts if k <= min(most, extent)}))
+    counts = {*range(1, 17), *(1 << k for k in range(5, 11)), *(3 << k for k in range(3, 9))}
+    return tuple(sorted({1, *(-(-extent // k) for k in counts if k <= min(most, extent))}))
 
 
 def input_stages(task: Task) -> tuple[str, ...]:

@@ -26,21 +26,28 @@ CLIP = "tvmconv.clip"
 Expr = Any
 
 
-def clip_taps(func: tirx.PrimFunc, problem: Problem, order: Sequence[str]) -> tirx.PrimFunc:
-    """Bound every annotated tap loop around ``conv_update``, whose axes are named by ``order``."""
+def tap_bounds(
+    func: tirx.PrimFunc, problem: Problem, order: Sequence[str]
+) -> dict[int, tuple[Expr, Expr]]:
+    """First tap and number of taps per axis, from the bindings of ``conv_update``."""
     bindings, unrolled = _tile_bindings(func, order)
     if not bindings:
-        return func
+        return {}
+    found = {}
+    for i, name in enumerate("dhw"):
+        phase, quotient = bindings[f"p{name}"], bindings[f"q{name}"]
+        low, high = _bounds(problem.axes[i], problem, phase, quotient, unrolled)
+        found[i] = (low, tirx.max(high - low, 0))
+    return found
+
+
+def clip_taps(func: tirx.PrimFunc, bounds: dict[int, tuple[Expr, Expr]]) -> tirx.PrimFunc:
+    """Bound every annotated tap loop."""
 
     def bound(loop: tirx.For) -> tirx.Stmt:
         if CLIP not in loop.annotations:
             return loop
-        i = int(loop.annotations[CLIP])
-        name = "dhw"[i]
-        low, high = _bounds(
-            problem.axes[i], problem, bindings[f"p{name}"], bindings[f"q{name}"], unrolled
-        )
-        extent = tirx.max(high - low, 0)
+        low, extent = bounds[int(loop.annotations[CLIP])]
         annotations = {k: v for k, v in loop.annotations.items() if k != CLIP}
         return tirx.For(loop.loop_var, low, extent, loop.kind, loop.body, None, annotations)
 

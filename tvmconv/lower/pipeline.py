@@ -12,7 +12,7 @@ from tvm import s_tir, tirx
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
-from tvmconv.lower.clip import clip_taps
+from tvmconv.lower.clip import clip_taps, tap_bounds
 from tvmconv.lower.place import place_outputs
 from tvmconv.problem import Problem
 from tvmconv.target import Target
@@ -23,10 +23,12 @@ _TO_PLACED_BUFFERS = (
     s_tir.transform.LowerInitBlock,
     s_tir.transform.PlanAndUpdateBufferAllocationLocation,
 )
-_TO_LOOPS = (
+_TO_COMPACT_BUFFERS = (
     s_tir.transform.ConvertBlocksToOpaque,
     s_tir.transform.CompactBufferAllocation,
     s_tir.transform.LowerMatchBuffer,
+)
+_TO_LOOPS = (
     s_tir.transform.StmtSimplify,
     s_tir.transform.LowerOpaqueBlock,
 )
@@ -61,13 +63,14 @@ def to_loops(
 ) -> tirx.PrimFunc:
     """Plain loops that write the flat result; what ``inspect`` shows as the loop nest.
 
-    ``clipped`` is the problem whose taps are clipped. That comes after buffers got their places:
-    TVM puts a buffer outside every loop whose bounds vary, and the accumulators must stay inside.
+    ``clipped`` is the problem whose taps are clipped. That comes after buffers got their places and
+    sizes: TVM puts a buffer outside every loop whose bounds vary, where the accumulators must stay
+    inside, and allocates the whole axis that such a loop reads.
     """
     with tvm.transform.PassContext(opt_level=3):
         func = _run(_TO_PLACED_BUFFERS, func)
-        if clipped is not None:
-            func = clip_taps(func, clipped, declaration.order)
+        bounds = {} if clipped is None else tap_bounds(func, clipped, declaration.order)
+        func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
         func = _run(_TO_LOOPS, func)
     placed = place_outputs(func, declaration.placements, declaration.result)
     return placed.with_attr("global_symbol", symbol)
