@@ -1,4 +1,4 @@
-"""Which template compiles a spec, and why: every candidate with its predicted time or its reason."""
+"""Which template compiles a spec, and why: each candidate with its predicted time or reason."""
 
 from __future__ import annotations
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import re
-import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import tensors
+from tvmconv.batch_norm import BatchNorm, fold_batch_norm
 from tvmconv.build import Built, build
 from tvmconv.choose import choose
-from tvmconv.errors import ArgumentError, TargetError, TvmconvError, UnsupportedSpec
-from tvmconv.runtime import KernelSymbol, wrapper_source
+from tvmconv.errors import ArgumentError, UnsupportedSpec
+from tvmconv.layer import Layer
+from tvmconv.library import Library, open_library
+from tvmconv.runtime import KernelSymbol
 from tvmconv.runtime.elf import text_bytes
 from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, get_template
-from tvmconv.toolchain import link_shared
 
 Tensor = Any
 Array = NDArray[np.float32]
-BatchNorm = tuple[Tensor, Tensor, Tensor, Tensor, float]
 MAX_ELEMS = 2**31 - 1
 
 
@@ -183,7 +181,7 @@ class Kernel:
 
     @cached_property
     def _library(self) -> Library:
-        return open_library(self)
+        return open_library(self.object_bytes, self.c_symbol, self.target)
 
     def pack(
         self,
@@ -221,7 +219,11 @@ class Kernel:
         for name, value in given.items():
             if (value is not None) != wanted[name]:
                 state = "a tensor" if value is not None else None
-                allowed = f"a tensor of shape ({spec.oc},)" if wanted[name] else "nothing: not in the spec"
+                allowed = (
+                    f"a tensor of shape ({spec.oc},)"
+                    if wanted[name]
+                    else "nothing: not in the spec"
+                )
                 raise ArgumentError(name, state, allowed)
             if value is not None:
                 plain, addresses[name] = tensors.dense(name, value, (spec.oc,))
@@ -282,176 +284,3 @@ class Kernel:
         packed = self.pack(weight, bias, scale=scale, shift=shift, batch_norm=batch_norm)
         packed, at = tensors.dense("packed", packed, (self.packed_elems,))
         return Layer(self, packed, at, self.threads if threads is None else threads)
-
-
-class Layer:
-    """A kernel with its packed weights: ``y = layer(x)``."""
-
-    def __init__(self, kernel: Kernel, packed: Array, packed_at: int, threads: int) -> None:
-        if not isinstance(threads, int) or threads < 1:
-            raise ArgumentError("threads", threads, "an int >= 1")
-        self.kernel = kernel
-        self.packed = packed
-        self._packed_at = packed_at
-        self._threads = threads
-        spec = kernel.spec
-        self._x_shape, self._out_shape = spec.x_shape, spec.out_shape
-        self._out_elems = prod(spec.out_shape)
-        self._plain = not kernel.needs
-        self._function = kernel._library.run
-        self._check = kernel._library.check
-
-    def __call__(
-        self,
-        x: Tensor,
-        *,
-        residual: Tensor | None = None,
-        offset: Tensor | None = None,
-        mask: Tensor | None = None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """Compute y; numpy in, numpy out, and torch in, torch out.
-
-        Args:
-            x: shape ``spec.x_shape``; any strides and alignment.
-            residual: shape ``spec.out_shape``, exactly when the spec has one.
-            offset: shape ``spec.offset_shape``, for deformable convolutions.
-            mask: shape ``spec.mask_shape``, exactly when the spec has one.
-            out: a dense tensor of shape ``spec.out_shape`` to write into.
-
-        Raises:
-            ArgumentError: a tensor that is missing, not asked for, or of the wrong shape or dtype.
-        """
-        plain, x_at = tensors.dense("x", x, self._x_shape)
-        like_torch = not isinstance(x, np.ndarray)
-        extra: tuple[int | None, int | None, int | None] = (None, None, None)
-        kept: Any = plain
-        if not self._plain or residual is not None or offset is not None or mask is not None:
-            kept, extra = self._extras(residual, offset, mask)
-        if out is not None:
-            y, y_at = tensors.check_out(out, self._out_shape, like_torch)
-            y = out
-        elif like_torch:
-            y, y_at = tensors.empty_torch(self._out_shape)
-        else:
-            y, y_at = tensors.empty_numpy(self._out_shape, self._out_elems)
-        status = self._function(x_at, self._packed_at, *extra, y_at, self._threads)
-        if status:
-            self._check(status)
-        del kept
-        return y
-
-    def _extras(
-        self, residual: Tensor | None, offset: Tensor | None, mask: Tensor | None
-    ) -> tuple[list[Tensor], tuple[int | None, int | None, int | None]]:
-        spec = self.kernel.spec
-        kept: list[Tensor] = []
-        addresses: list[int | None] = []
-        for name, value, shape in (
-            ("residual", residual, spec.out_shape),
-            ("offset", offset, spec.offset_shape),
-            ("mask", mask, spec.mask_shape),
-        ):
-            wanted = name in self.kernel.needs
-            if (value is not None) != wanted:
-                allowed = f"a tensor of shape {shape}" if wanted else "nothing: not in the spec"
-                raise ArgumentError(name, None if value is None else "a tensor", allowed)
-            if value is None:
-                addresses.append(None)
-                continue
-            plain, at = tensors.dense(name, value, shape)
-            kept.append(plain)
-            addresses.append(at)
-        return kept, (addresses[0], addresses[1], addresses[2])
-
-
-def fold_batch_norm(
-    spec: ConvSpec, weight: Tensor, bias: Tensor | None, batch_norm: BatchNorm
-) -> tuple[Array, Array]:
-    """W' = W gamma / sqrt(v + eps) and b' = (b - m) gamma / sqrt(v + eps) + beta, in float64.
-
-    Raises:
-        ArgumentError: the spec has no bias to hold the shift, or a wrong shape.
-    """
-    if not spec.bias:
-        raise ArgumentError("batch_norm", "a tuple", "only a spec with bias=True can hold its shift")
-    mean, variance, gamma, beta, eps = batch_norm
-    plain, _ = tensors.dense("weight", weight, spec.weight_shape)
-    vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta, "bias": bias}
-    m, v, g, b, start = (
-        np.zeros(spec.oc) if value is None else _as_numpy(*_dense_vector(name, value, spec.oc))
-        for name, value in vectors.items()
-    )
-    factor = g / np.sqrt(v + eps)
-    w = _as_numpy(plain, 0)
-    scaled = _scale_outputs(spec, w, factor).astype(np.float32)
-    return scaled, ((start - m) * factor + b).astype(np.float32)
-
-
-def _dense_vector(name: str, value: Tensor, oc: int) -> tuple[Tensor, int]:
-    return tensors.dense(name, value, (oc,))
-
-
-def _as_numpy(value: Tensor, _address: int) -> NDArray[np.float64]:
-    return np.asarray(value.numpy() if tensors.is_torch(value) else value, np.float64)
-
-
-def _scale_outputs(
-    spec: ConvSpec, weight: NDArray[np.float64], factor: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Multiply every weight by its output channel's factor, whichever axis holds it."""
-    axis = 0 if spec.weight_layout == "OI" else 1
-    if spec.op != "conv_transpose":
-        shape = [1] * weight.ndim
-        shape[axis] = spec.oc
-        return weight * factor.reshape(shape)
-    # Transposed: the axis holds the outputs of one group, the groups lie along the inputs.
-    groups, ocg, icg = spec.groups, spec.oc // spec.groups, spec.ic // spec.groups
-    per_input = np.repeat(factor.reshape(groups, ocg), icg, axis=0)
-    matrix = per_input if axis == 1 else per_input.T
-    return weight * matrix.reshape(*matrix.shape, *(1,) * spec.rank)
-
-
-@dataclass(frozen=True, eq=False)
-class Library:
-    """The loaded shared library of one kernel."""
-
-    symbol: str
-    run: Any
-    pack: Any
-    error_text: Any
-
-    def check(self, status: int) -> None:
-        """Raise the error that a C function reported."""
-        if status:
-            text = self.error_text(status)
-            raise TvmconvError(f"{self.symbol}: {text.decode() if text else f'error {status}'}")
-
-    def call_pack(self, addresses: dict[str, int]) -> None:
-        """Run the pack function on addresses by argument name."""
-        order = ("weight", "bias", "scale", "shift", "packed")
-        self.check(self.pack(*(addresses.get(name) for name in order)))
-
-
-def open_library(kernel: Kernel) -> Library:
-    """Link the kernel with the runtime and load it.
-
-    Raises:
-        TargetError: this machine cannot run code for the kernel's target.
-    """
-    if not kernel.target.runs_here:
-        missing = ", ".join(kernel.target.missing_features) or "another architecture"
-        raise TargetError(f"{kernel.target.id} does not run on this machine: missing {missing}")
-    # The mapping outlives the file, so nothing stays behind on disk.
-    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-        path = Path(folder) / f"{kernel.symbol}.so"
-        wrappers = wrapper_source([kernel.c_symbol])
-        link_shared([kernel.object_bytes], [wrappers], path, kernel.target)
-        library = ctypes.CDLL(str(path))
-    run, pack = (getattr(library, f"{kernel.symbol}_{kind}") for kind in ("run", "pack"))
-    run.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int32]
-    pack.argtypes = [ctypes.c_void_p] * 5
-    run.restype = pack.restype = ctypes.c_int32
-    library.tvmconv_error_text.restype = ctypes.c_char_p
-    library.tvmconv_error_text.argtypes = [ctypes.c_int32]
-    return Library(kernel.symbol, run, pack, library.tvmconv_error_text)

@@ -1,11 +1,13 @@
 """The loop nest that the x86 templates share, as named steps.
 
-parallel n, g, block part, d, row block, column block:
-xpad        the rows that this block reads, staged once          (stage_input)
-for block, phase, row, column tile:
-conv    accumulators of one register tile, all in registers  (reduce_in_registers)
-for taps, ic: unrolled FMAs over tile and lanes
-out     epilogue and store of the tile                       (store_tile)
+Each line that stages, reduces or stores is one function below; a Nest says how it is done.
+
+    parallel n, g, block part, d, row block, column block:
+        xpad        the window that this block reads, staged once        (_stage_input)
+        for block, phase, row, column tile:
+            conv    accumulators of one register tile, all in registers  (_reduce_in_registers)
+                for taps, ic: unrolled FMAs over tile and lanes
+            out     epilogue and store of the tile                       (_store_tile)
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def _tile_output(
     rows, row, th = sch.split(qh, [None, form.block_oh // form.tile_oh, form.tile_oh])
     columns, column, tw = sch.split(qw, [None, form.block_ow // form.tile_ow, form.tile_ow])
     part, block = sch.split(block, [nest.parts, None])
-    # With channels per lane the staged input belongs to one block of them, else all blocks share it.
+    # With channels per lane the staged input belongs to one block, else all blocks share it.
     shared = [block] if form.per_lane else []
     outer = [n, g, part, *shared, qd, rows, columns]
     inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]

@@ -132,7 +132,7 @@ class Recipe:
         return None
 
     def default(self, task: Task) -> Config:
-        """The cheapest of the best register tiles, each with its best blocks, by predicted cycles."""
+        """The cheapest of the best tiles, each with its best blocks, by predicted cycles."""
         blocked: list[Config] = []
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))

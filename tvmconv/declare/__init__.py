@@ -10,4 +10,11 @@ from tvmconv.declare.direct import declare_direct
 from tvmconv.declare.form import Form
 from tvmconv.declare.packing import declare_packing
 
-__all__ = ["Declaration", "Form", "Placement", "declare_deformable", "declare_direct", "declare_packing"]
+__all__ = [
+    "Declaration",
+    "Form",
+    "Placement",
+    "declare_deformable",
+    "declare_direct",
+    "declare_packing",
+]

@@ -1,6 +1,6 @@
 """Deformable convolution (Dai et al. 2017; with masks, Zhu et al. 2019): sample, then multiply.
 
-    sample[n, o, tap, c] = mask * bilinear(x[n, :, :, c] at o * stride - pad + tap * dilation + offset)
+    sample[n, o, tap, c] = mask * bilinear(x[n, c], o * stride - pad + tap * dilation + offset)
     conv[n, g, b, o, v]  = sum over tap, ic of sample[n, o, tap, ic] * weight[g, b, tap, ic, v]
 
 The border rule is torchvision's: a sample further than one pixel outside is zero, and each of the
@@ -97,7 +97,11 @@ def _channels_last(
 
 
 def _per_tap(
-    tensor: te.Tensor, shape: tuple[int, ...], spec: ConvSpec, place: tuple[Expr, ...], channel: Expr
+    tensor: te.Tensor,
+    shape: tuple[int, ...],
+    spec: ConvSpec,
+    place: tuple[Expr, ...],
+    channel: Expr,
 ) -> Expr:
     """Element of offset or mask, which follow x's layout."""
     n, row, column = place
@@ -141,5 +145,3 @@ def _bilinear(
         x < tirx.const(float(width), "float32"),
     )
     return tirx.if_then_else(near, total, tirx.const(0.0, "float32"))
-
-

@@ -88,7 +88,7 @@ def _read_in_place(problem: Problem, form: Form, x: te.Tensor) -> Reader:
 
 
 def _read_guarded(problem: Problem, form: Form, x: te.Tensor) -> Reader:
-    """x in place, each tap with its own test; the schedule splits off the tiles that need none."""
+    """Read x in place with a test per tap; the schedule splits off the tiles that need none."""
     extents = staged_extents(problem, form)
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
@@ -215,9 +215,7 @@ def output_placement(problem: Problem, form: Form) -> Placement:
 
     def split(index: tuple[Expr, ...]) -> tuple[Output, Expr, tuple[Expr, ...]]:
         o = form.at(index)
-        space = (
-            q * axis.phases + p for axis, p, q in zip(problem.axes, o.phase, o.q, strict=True)
-        )
+        space = (q * axis.phases + p for axis, p, q in zip(problem.axes, o.phase, o.q, strict=True))
         return o, o.b * form.tile_oc + o.v, tuple(space)
 
     def offset(*index: Expr) -> Expr:

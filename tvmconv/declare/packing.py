@@ -93,9 +93,7 @@ def _output_channel(
     return c // problem.ocg, c % problem.ocg, valid
 
 
-def _weight_offset(
-    spec: ConvSpec, problem: Problem, g: Expr, o: Expr, i: Expr, tap: Expr
-) -> Expr:
+def _weight_offset(spec: ConvSpec, problem: Problem, g: Expr, o: Expr, i: Expr, tap: Expr) -> Expr:
     """Flat offset in the user's weight; groups stay with the axis that torch keeps them on."""
     if spec.op == "conv_transpose":
         outputs, inputs = (o, problem.ocg), (g * problem.icg + i, spec.ic)

@@ -3,4 +3,4 @@
 from tvmconv.lower.clip import CLIP, clip_taps, tap_bounds
 from tvmconv.lower.pipeline import lower_to_object
 
-__all__ = ["CLIP", "clip_taps", "tap_bounds", "lower_to_object"]
+__all__ = ["CLIP", "clip_taps", "lower_to_object", "tap_bounds"]

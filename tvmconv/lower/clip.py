@@ -6,8 +6,8 @@ are a fifth to a third of the work. A loop annotated with CLIP = axis (0, 1, 2 f
 
     from max(0, ceil(-last / step))  to  min(taps(phase), floor((in - 1 - first) / step) + 1)
 
-where first and last are the input coordinates of tap 0 for the tile's first and last output. This is
-also what keeps a phase with fewer taps than its neighbours from multiplying x by a padded zero
+where first and last are the input coordinates of tap 0 for the tile's first and last output. This
+also keeps a phase with fewer taps than its neighbours from multiplying x by a padded zero
 weight, which would turn an infinity into NaN.
 """
 
@@ -103,5 +103,3 @@ def _tile_bindings(
 
     tvm_ffi.structural_map(func.body, [(s_tir.SBlockRealize, block), (tirx.For, loop)])
     return found, unrolled
-
-

@@ -84,9 +84,7 @@ def _remainder(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stm
     as well: the lanes beyond may lie beyond the tensor.
     """
     at = store.indices[0]
-    step = sym.Analyzer().simplify(
-        _replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0)
-    )
+    step = sym.Analyzer().simplify(_replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0))
     extent = int(loop.extent)
     is_vector = extent & (extent - 1) == 0
     if not (is_vector and isinstance(step, tirx.IntImm) and int(step) == 1):
