@@ -137,9 +137,11 @@ class Recipe:
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
             blocked += [c for t in tiles[:TILES_TO_BLOCK] for c in self._blocked(task, t)]
+        if task.threads > 1:
+            blocked.sort(key=lambda c: self.cycles(task, c))
+            blocked = [c for b in blocked[:TILES_TO_BLOCK] for c in self._split(task, b)]
         if blocked:
-            best = min(blocked, key=lambda c: self.cycles(task, c))
-            return self._for_threads(task, best)
+            return min(blocked, key=lambda c: self.makespan(task, c))
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
@@ -183,34 +185,29 @@ class Recipe:
             if fitted and block_oh == h.quotients and block_ow <= w.quotients // 2:
                 return
 
-    def _for_threads(self, task: Task, config: Config) -> Config:
-        """Smaller row blocks, then channel parts, until the parallel loop feeds all threads."""
-        if task.threads == 1:
-            return config
-        problem, items = task.problem, dict(config.items)
+    def _split(self, task: Task, config: Config) -> Iterator[Config]:
+        """The config, and the same with smaller blocks and channel parts, to feed several threads."""
+        _, h, w = task.problem.axes
+        items = dict(config.items)
+        blocks = self.form(config).blocks(task.problem)
+        parts = [p for p in (1, 2, 4, 8) if blocks % p == 0 and (p == 1 or not self.per_lane)]
+        rows = [r for r in _even_parts(h.quotients, 32) if r <= int(items["block_oh"])]
+        columns = [c for c in _even_parts(w.quotients, 512) if c <= int(items["block_ow"])]
+        for part, block_oh, block_ow in product(parts, rows[-5:], columns[-3:]):
+            split = {**items, "block_oh": block_oh, "block_ow": block_ow, "parts": part}
+            candidate = Config(tuple(split.items()))
+            if self.invalid(task, candidate) is None:
+                yield candidate
 
-        def tasks() -> int:
-            form = self.form(Config(tuple(items.items())))
-            outer = max(1, problem.n) * form.groups(problem) * cost.blocks(problem, form)
-            own = form.blocks(problem) if form.per_lane else int(items["parts"])
-            return outer * own
-
-        def fed() -> bool:
-            count = tasks()
-            return count % task.threads == 0 or count >= 8 * task.threads
-
-        blocks = self.form(config).blocks(problem)
-        smaller = {
-            "parts": tuple(p for p in (2, 4, 8, 16) if blocks % p == 0 and not self.per_lane),
-            "block_oh": tuple(reversed(_even_parts(problem.axes[1].quotients, 32))),
-            "block_ow": tuple(reversed(_even_parts(problem.axes[2].quotients, 512))),
-        }
-        for name, choices in smaller.items():
-            for choice in choices:
-                if fed():
-                    return Config(tuple(items.items()))
-                items[name] = choice
-        return Config(tuple(items.items()))
+    def makespan(self, task: Task, config: Config) -> float:
+        """Cycles until the last thread is done; each channel part stages its input itself."""
+        form, problem = self.form(config), task.problem
+        parts = config.integer("parts")
+        tasks = max(1, problem.n) * form.groups(problem) * cost.blocks(problem, form)
+        tasks *= form.blocks(problem) if form.per_lane else parts
+        restaged = (parts - 1) * cost.staged_elems(problem, form) * self.stage_elem(problem)
+        rounds = -(-tasks // task.threads)
+        return (self.cycles(task, config) + restaged) * rounds / tasks
 
     def cycles(self, task: Task, config: Config) -> float:
         """Predicted cycles on one core."""
