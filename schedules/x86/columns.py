@@ -80,7 +80,9 @@ def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
     d, h, w = problem.axes
     if body * h.taps * w.taps <= MAX_UNROLLED_FMAS:
         return 3 if d.taps == 1 else 2
-    return 1 if body * h.taps <= 2 * MAX_UNROLLED_FMAS else 0
+    # The weights of several channels do not fit beside the accumulators.
+    longest = 2 * MAX_UNROLLED_FMAS if problem.icg == 1 else MAX_UNROLLED_FMAS
+    return 1 if body * h.taps <= longest else 0
 
 
 def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
@@ -99,7 +101,7 @@ TEMPLATE = register(
         tiles=tiles,
         stages=stages,
         loads=loads,
-        stage_elem=lambda problem: 0.2 if problem.axes[2].stride == 1 else 0.6,
+        stage_elem=lambda problem: 0.2 if problem.axes[2].stride == 1 else 0.3,
         store_elem=lambda problem: 0.15 if problem.axes[2].phases == 1 else 1.0,
         unroll_taps=unroll_taps,
         unroll_ic=unroll_ic,

@@ -83,12 +83,12 @@ def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
 
 def stage_elem(problem: Problem) -> float:
     """Channels-first input is transposed on the way."""
-    return 0.25 if problem.channels_last and problem.ocg == 1 else 1.4
+    return 0.25 if problem.channels_last and problem.ocg == 1 else 0.8
 
 
 def store_elem(problem: Problem) -> float:
     """Channels-first output is transposed from the registers."""
-    return 0.15 if problem.output_channels_last else 0.6
+    return 0.15 if problem.output_channels_last else 0.4
 
 
 TEMPLATE = register(

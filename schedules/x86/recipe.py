@@ -186,7 +186,7 @@ class Recipe:
                 return
 
     def _split(self, task: Task, config: Config) -> Iterator[Config]:
-        """The config, and the same with smaller blocks and channel parts, to feed several threads."""
+        """The config, and the same with smaller blocks and more parts, to feed several threads."""
         _, h, w = task.problem.axes
         items = dict(config.items)
         blocks = self.form(config).blocks(task.problem)
