@@ -1,9 +1,8 @@
 """Write a blocked stage straight into the user's buffer (see Placement).
 
 Runs after blocks are gone, so a store is a plain store inside plain loops. A vector loop whose
-guard depends on the lane would be scalarised by TVM for all blocks; only the last one needs it, so
-the loop is kept twice: whole vectors without that test, and for the remainder a masked store (or a
-scalar loop, where the elements are not neighbours).
+guard depends on the lane would be scalarised by TVM; it becomes a masked store or, where elements
+are not neighbours, a whole vector and a scalar loop for the remainder.
 """
 
 from __future__ import annotations
@@ -46,14 +45,10 @@ def place_outputs(
         by_lane = [g for g in guards if _uses(g, loop.loop_var)]
         if not by_lane:
             return loop
-        last = int(loop.extent) - 1
-        whole = tirx.all(*(_replace(g, loop.loop_var, last) for g in by_lane))
         others = [g for g in guards if not _uses(g, loop.loop_var)]
         assert placement is not None
         store = tirx.BufferStore(target, loop.body.value, [placement.offset(*loop.body.indices)])
-        vector = _loop(loop, tirx.ForKind.VECTORIZED, store)
-        rest = _remainder(loop, store, tirx.all(*by_lane))
-        both = tirx.IfThenElse(whole, vector, rest)
+        both = _masked(loop, store, tirx.all(*by_lane)) or _whole_or_scalar(loop, store, by_lane)
         return tirx.IfThenElse(tirx.all(*others), both, None) if others else both
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
@@ -76,19 +71,32 @@ def _argument(name: str, elems: int) -> tirx.Buffer:
     return tirx.decl_buffer((elems,), "float32", name=name, data_alignment=4)
 
 
-def _remainder(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt:
-    """The lanes that exist: a masked store, or a scalar loop where elements are not neighbours.
+def _whole_or_scalar(loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr]) -> tirx.Stmt:
+    """A vector where all lanes exist, else a scalar loop that tests each."""
+    last = int(loop.extent) - 1
+    whole = tirx.all(*(_replace(g, loop.loop_var, last) for g in guards))
+    scalar = tirx.IfThenElse(tirx.all(*guards), store, None)
+    return tirx.IfThenElse(
+        whole,
+        _loop(loop, tirx.ForKind.VECTORIZED, store),
+        _loop(loop, tirx.ForKind.SERIAL, scalar),
+    )
 
-    The value goes through a small buffer first, since a masked load of the accumulators themselves
-    would keep LLVM from holding them in registers. What the value reads of the residual is masked
-    as well: the lanes beyond may lie beyond the tensor.
+
+def _masked(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt | None:
+    """A masked store of the lanes that exist; None where elements are not neighbours.
+
+    One path for whole and partial vectors: with a branch between them LLVM spilled accumulators
+    (a 1x1 layer with bias ran at half speed). The value goes through a small buffer first, since a
+    masked load of the accumulators themselves would keep them out of registers. What the value
+    reads of the residual is masked as well: the lanes beyond may lie beyond the tensor.
     """
     at = store.indices[0]
     step = sym.Analyzer().simplify(_replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0))
     extent = int(loop.extent)
     is_vector = extent & (extent - 1) == 0
     if not (is_vector and isinstance(step, tirx.IntImm) and int(step) == 1):
-        return _loop(loop, tirx.ForKind.SERIAL, tirx.IfThenElse(guard, store, None))
+        return None
     lane = loop.loop_var
     steps: list[tirx.Stmt] = []
 
