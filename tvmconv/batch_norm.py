@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import tensors
+from tvmconv.bundle.tensors import fold_batch_norm as fold
 from tvmconv.errors import ArgumentError
 from tvmconv.spec import ConvSpec
 
@@ -33,34 +34,18 @@ def fold_batch_norm(
     plain, _ = tensors.dense("weight", weight, spec.weight_shape)
     vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta, "bias": bias}
     m, v, g, b, start = (
-        np.zeros(spec.oc) if value is None else _as_numpy(*_dense_vector(name, value, spec.oc))
+        np.zeros(spec.oc) if value is None else _vector(name, value, spec.oc)
         for name, value in vectors.items()
     )
-    factor = g / np.sqrt(v + eps)
-    w = _as_numpy(plain, 0)
-    scaled = _scale_outputs(spec, w, factor).astype(np.float32)
-    return scaled, ((start - m) * factor + b).astype(np.float32)
-
-
-def _dense_vector(name: str, value: Tensor, oc: int) -> tuple[Tensor, int]:
-    return tensors.dense(name, value, (oc,))
-
-
-def _as_numpy(value: Tensor, _address: int) -> NDArray[np.float64]:
-    return np.asarray(value.numpy() if tensors.is_torch(value) else value, np.float64)
-
-
-def _scale_outputs(
-    spec: ConvSpec, weight: NDArray[np.float64], factor: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Multiply every weight by its output channel's factor, whichever axis holds it."""
     axis = 0 if spec.weight_layout == "OI" else 1
-    if spec.op != "conv_transpose":
-        shape = [1] * weight.ndim
-        shape[axis] = spec.oc
-        return weight * factor.reshape(shape)
-    # Transposed: the axis holds the outputs of one group, the groups lie along the inputs.
-    groups, ocg, icg = spec.groups, spec.oc // spec.groups, spec.ic // spec.groups
-    per_input = np.repeat(factor.reshape(groups, ocg), icg, axis=0)
-    matrix = per_input if axis == 1 else per_input.T
-    return weight * matrix.reshape(*matrix.shape, *(1,) * spec.rank)
+    # Only a transposed convolution keeps its groups on the axis of the inputs.
+    groups = spec.groups if spec.op == "conv_transpose" else 1
+    return fold(_as_numpy(plain), start, (m, v, g, b, eps), axis, groups)
+
+
+def _vector(name: str, value: Tensor, oc: int) -> NDArray[np.float64]:
+    return _as_numpy(tensors.dense(name, value, (oc,))[0]).astype(np.float64)
+
+
+def _as_numpy(value: Tensor) -> NDArray[Any]:
+    return np.asarray(value.numpy() if tensors.is_torch(value) else value)
