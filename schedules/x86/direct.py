@@ -3,7 +3,7 @@
     parallel n, g, part, d, rows, columns:
         xpad[window][ic] = x, padded                                (unless x is read in place)
         for block of tile_oc channels, phase, row, column tile:
-            acc[tile_oh][tile_ow][tile_oc / lanes] = 0              at most 28 of 32 registers on AVX-512
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0              up to 28 of 32 zmm registers
             for kd, kh, kw (taps in the padding skipped), ic:
                 w = packed[block][kd][kh][kw][ic][0 : tile_oc]      read front to back
                 acc[i][j] += broadcast(xpad[i + kh][j + kw][ic]) * w
