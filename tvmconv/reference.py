@@ -193,7 +193,9 @@ def _transpose(spec: ConvSpec, x: torch.Tensor, weight: torch.Tensor) -> torch.T
     # Padding of a transposed convolution crops its result; output_padding crops less at the end.
     crops = zip(_pads(spec)[::-1], spec.output_padding[::-1], strict=True)
     amounts = [amount for (begin, end), extra in crops for amount in (-begin, extra - end)]
-    return functional.pad(operator(x, weight, **keywords), amounts)
+    # Extended first: more may be cut off at the begin than there was.
+    extended = functional.pad(operator(x, weight, **keywords), [max(a, 0) for a in amounts])
+    return functional.pad(extended, [min(a, 0) for a in amounts])
 
 
 def _deformable_columns(spec: ConvSpec, x: torch.Tensor, operands: Operands) -> torch.Tensor:

@@ -80,6 +80,12 @@ def test_output_padding_beyond_the_padding_adds_rows_of_bias() -> None:
     np.testing.assert_array_equal(reference(uneven, operands), expected.numpy()[:, :, 1:])
 
 
+def test_padding_may_cut_off_all_but_the_output_padding() -> None:
+    spec = tc.conv_transpose1d((1, 1, 1), 1, 2, dilation=3, padding=((5, 0),), output_padding=2)
+    assert spec.out_size == (1,)
+    np.testing.assert_array_equal(reference(spec, fills.integers(spec)), np.zeros((1, 1, 1)))
+
+
 @pytest.mark.parametrize("mode", ["zeros", "constant", "reflect", "replicate", "circular"])
 def test_asymmetric_padding_is_index_arithmetic(mode: str) -> None:
     """Each padded position by its own rule, so that F.pad's order of sides is proven too."""
