@@ -84,6 +84,7 @@ def compile(
         target=task.target,
         template_id=template.id,
         algorithm=template.algorithm,
+        accuracy=template.accuracy(task, chosen),
         config=chosen,
         tier=tier,
         threads=threads,
@@ -116,7 +117,8 @@ class Kernel:
         spec: what it computes.
         target: what it was compiled for.
         template_id: the schedule it came from.
-        algorithm: the algorithm of that template; it fixes the error bound.
+        algorithm: the algorithm of that template.
+        accuracy: the entry of tolerance.ACCURACIES that bounds its answers.
         config: the schedule's config.
         tier: where the config came from: "analytic" or "forced".
         threads: default thread count of a call.
@@ -129,6 +131,7 @@ class Kernel:
     target: Target
     template_id: str
     algorithm: str
+    accuracy: str
     config: Config
     tier: str
     threads: int

@@ -8,28 +8,39 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem, canonical
 from tvmconv.space import Config, ConfigSpace
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target
+from tvmconv.tolerance import DEFAULT_MAX_ERROR, DIRECT
 
 if TYPE_CHECKING:
     from tvmconv.declare.declaration import Declaration
 
 
+Features = Mapping[str, NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class Task:
-    """What a template is asked to solve: the spec, its canonical form, the target, the threads."""
+    """What a template is asked to solve: the spec, its canonical form, the target, the threads.
+
+    ``max_error`` is the largest relative error that an algorithm may have (tvmconv/tolerance.py).
+    """
 
     spec: ConvSpec
     target: Target
     threads: int = 1
+    max_error: float = DEFAULT_MAX_ERROR
 
     @property
     def problem(self) -> Problem:
@@ -48,13 +59,17 @@ class Template:
 
     Attributes:
         id: ``<family>.<file name>``.
-        algorithm: what ``algorithm=`` selects, e.g. "direct"; it fixes the error bound.
+        algorithm: what ``algorithm=`` selects, e.g. "direct".
         supports: None when the template takes the task, else the reason why not.
         space: the configs it can apply.
         default: the config to use untuned, from the target's facts; always in the space.
         cycles: predicted cycles of a config on one core; ranks templates and configs.
         declare: TE of ``run`` and of ``pack`` for a config.
         apply: schedules ``run`` (an s_tir.Schedule is returned) for a config.
+        accuracy: which entry of tolerance.ACCURACIES bounds a config's answers.
+        features: what the cost model sees of configs beside their knobs, the spec and the target:
+            named columns with one float64 per config.
+        shortlist: configs worth ranking by the cost model beside the default.
     """
 
     id: str
@@ -65,6 +80,9 @@ class Template:
     cycles: Callable[[Task, Config], float]
     declare: Callable[[Task, Config], tuple[Declaration, Declaration]]
     apply: Callable[[Task, Config, Declaration], Any]
+    accuracy: Callable[[Task, Config], str] = lambda task, config: DIRECT
+    features: Callable[[Task, Sequence[Config]], Features] = lambda task, configs: {}
+    shortlist: Callable[[Task], tuple[Config, ...]] = lambda task: ()
 
     @property
     def family(self) -> str:

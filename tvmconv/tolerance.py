@@ -8,6 +8,7 @@ constant and adds the error of its approximation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,28 @@ Array = NDArray[Any]
 
 # eps is the gap from 1 to the next number, twice the unit roundoff.
 EPS = {"float32": 2.0**-23}
-# One output in exp(sqrt(3) pi c) of a single running sum passes its bound (docs/tolerances.md): one
-# in 3e9 at c = 4. Blocked sums and fused multiply-adds stay further away.
-CONSTANTS = {"direct": 4.0}
+# What an algorithm's answers may lose against the largest result unless the caller says otherwise.
+DEFAULT_MAX_ERROR = 1e-5
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How exact a way to compute is.
+
+    Attributes:
+        constant: c of the bound.
+        relative_error: ceiling of max |error| / max |result| on standard normal data; what
+            ``max_error`` is compared with.
+    """
+
+    constant: float
+    relative_error: float
+
+
+# Direct: one output in exp(sqrt(3) pi c) of a single running sum passes its bound
+# (docs/tolerances.md): one in 3e9 at c = 4. Blocked sums and fused multiply-adds stay further away.
+DIRECT = "direct"
+ACCURACIES = {DIRECT: Accuracy(4.0, 1e-6)}
 
 # Largest slope of each activation, where it is not an argument. Smooth ones were maximised
 # numerically and are rounded up.
@@ -58,19 +78,19 @@ ABSOLUTE_ERROR = {"sigmoid": 4.0, "tanh": 6.0}
 EXACT_ACTIVATIONS = frozenset({"none", "relu", "relu6", "clip", "leaky_relu"})
 
 
-def constant(algorithm: str) -> float:
-    """Return c(algorithm) of the bound.
+def get_accuracy(name: str) -> Accuracy:
+    """The accuracy of a name such as "direct" or "winograd_f4_3".
 
     Raises:
-        UnsupportedSpec: for an algorithm that has none yet; none borrows another's.
+        UnsupportedSpec: for a name that has none yet; none borrows another's.
     """
-    if algorithm not in CONSTANTS:
-        raise UnsupportedSpec("algorithm", algorithm, f"one with a bound: {', '.join(CONSTANTS)}")
-    return CONSTANTS[algorithm]
+    if name not in ACCURACIES:
+        raise UnsupportedSpec("accuracy", name, f"one with a bound: {', '.join(ACCURACIES)}")
+    return ACCURACIES[name]
 
 
 def error_bound(
-    spec: ConvSpec, sums: Array, squares: Array, operands: Operands, algorithm: str = "direct"
+    spec: ConvSpec, sums: Array, squares: Array, operands: Operands, accuracy: str = DIRECT
 ) -> Array:
     """Bound |computed - exact| for each output.
 
@@ -79,7 +99,8 @@ def error_bound(
         sums: reference.accumulate in float64, [n, oc, *out].
         squares: reference.accumulate_squares, the same shape.
         operands: the call's tensors.
-        algorithm: whose constant to use.
+        accuracy: whose constant to use. Transforms mix neighbouring outputs, so for all but direct
+            sums the squares are the largest of an output channel's map.
 
     Returns:
         Bounds in canonical order [n, oc, *out], in the units of the result.
@@ -89,7 +110,9 @@ def error_bound(
     eps = EPS[spec.dtype]
     bias = _or_zero(spec, operands.bias, per_channel)
     terms = sum_length(spec) + 1
-    error = constant(algorithm) * eps * sqrt(terms) * np.sqrt(squares + bias**2)
+    if accuracy != DIRECT and squares.size:
+        squares = squares.max(axis=tuple(range(2, squares.ndim)), keepdims=True)
+    error = get_accuracy(accuracy).constant * eps * sqrt(terms) * np.sqrt(squares + bias**2)
     value = sums + bias
     if operands.scale is not None:
         scale = per_channel(spec, operands.scale, np.float64)

@@ -33,7 +33,7 @@ from tvmconv.reference import (
     finish,
     from_canonical,
 )
-from tvmconv.tolerance import EXACT_ACTIVATIONS, activation_bound, error_bound
+from tvmconv.tolerance import DIRECT, EXACT_ACTIVATIONS, activation_bound, error_bound
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -87,14 +87,14 @@ class Report:
 
 def validate(kernel: Kernel, *, seed: int = 0) -> Report:
     """Run every check of this module; the same seed gives the same inputs."""
-    spec, algorithm = kernel.spec, kernel.algorithm
+    spec, accuracy = kernel.spec, kernel.accuracy
     checks = [
-        _check_exact(kernel, "integers", fills.integers(spec, seed), algorithm),
-        _check_exact(kernel, "impulses", fills.impulses(spec, seed), algorithm),
-        _check_exact(kernel, "borders", fills.borders(spec, seed), algorithm),
-        *_check_normal(kernel, fills.normal(spec, seed), algorithm),
+        _check_exact(kernel, "integers", fills.integers(spec, seed), accuracy),
+        _check_exact(kernel, "impulses", fills.impulses(spec, seed), accuracy),
+        _check_exact(kernel, "borders", fills.borders(spec, seed), accuracy),
+        *_check_normal(kernel, fills.normal(spec, seed), accuracy),
     ]
-    if algorithm == "direct":
+    if accuracy == DIRECT:
         checks.append(_check_nonfinite(kernel, fills.nonfinite(spec, seed)))
     return Report(tuple(checks), reproducer(kernel, seed))
 
@@ -120,11 +120,11 @@ def sums_are_exact(spec: ConvSpec) -> bool:
     return not isfinite(value) or (abs(value) <= 1024 and (8 * value).is_integer())
 
 
-def _check_exact(kernel: Kernel, name: str, operands: Operands, algorithm: str) -> Check:
+def _check_exact(kernel: Kernel, name: str, operands: Operands, accuracy: str) -> Check:
     spec, got = kernel.spec, call(kernel, operands)
-    if algorithm != "direct" or not sums_are_exact(spec):
+    if accuracy != DIRECT or not sums_are_exact(spec):
         sums = accumulate(spec, operands)
-        bound = _bound(spec, sums, operands, algorithm)
+        bound = _bound(spec, sums, operands, accuracy)
         return compare(name, got, finish(spec, sums, operands), bound)
     sums = accumulate(spec, operands, spec.dtype)
     expected = finish(spec, sums, operands)
@@ -133,10 +133,10 @@ def _check_exact(kernel: Kernel, name: str, operands: Operands, algorithm: str) 
     return compare(name, got, expected, _activation_error(spec, sums, operands))
 
 
-def _check_normal(kernel: Kernel, operands: Operands, algorithm: str) -> list[Check]:
+def _check_normal(kernel: Kernel, operands: Operands, accuracy: str) -> list[Check]:
     spec, got = kernel.spec, call(kernel, operands)
     sums = accumulate(spec, operands)
-    bound = _bound(spec, sums, operands, algorithm)
+    bound = _bound(spec, sums, operands, accuracy)
     own = finish(spec, accumulate(spec, operands, spec.dtype), operands)
     return [
         compare("normal", got, finish(spec, sums, operands), bound),
@@ -163,9 +163,9 @@ def _check_nonfinite(kernel: Kernel, operands: Operands) -> Check:
     return compare("nonfinite", got, either, bound)
 
 
-def _bound(spec: ConvSpec, sums: Array, operands: Operands, algorithm: str) -> Array:
+def _bound(spec: ConvSpec, sums: Array, operands: Operands, accuracy: str) -> Array:
     squares = accumulate_squares(spec, operands)
-    return from_canonical(error_bound(spec, sums, squares, operands, algorithm), spec.out_layout)
+    return from_canonical(error_bound(spec, sums, squares, operands, accuracy), spec.out_layout)
 
 
 def _activation_error(spec: ConvSpec, sums: Array, operands: Operands) -> Array:

@@ -28,7 +28,7 @@ class StandIn:
     packed_elems: int = 10
     compile_seconds: float = 0.1
     template_id: str = "x86.direct"
-    algorithm: str = "direct"
+    accuracy: str = "direct"
     config: str = "tile=1"
     tier: str = "analytic"
 

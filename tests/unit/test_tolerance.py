@@ -15,7 +15,13 @@ from tvmconv.errors import UnsupportedSpec
 from tvmconv.legality import ACTIVATIONS as NAMES
 from tvmconv.reference import accumulate, accumulate_squares, activate, finish, from_canonical
 from tvmconv.spec import ConvSpec
-from tvmconv.tolerance import ABSOLUTE_ERROR, LIPSCHITZ, RELATIVE_ERROR, constant, error_bound
+from tvmconv.tolerance import (
+    ABSOLUTE_ERROR,
+    LIPSCHITZ,
+    RELATIVE_ERROR,
+    error_bound,
+    get_accuracy,
+)
 from tvmconv.validate import compare
 
 
@@ -88,9 +94,9 @@ def test_torchs_own_activations_need_less(activation: str) -> None:
 
 
 def test_algorithms_without_a_bound_are_refused() -> None:
-    assert constant("direct") == 4
+    assert get_accuracy("direct").constant == 4
     with pytest.raises(UnsupportedSpec, match="winograd"):
-        constant("winograd")
+        get_accuracy("winograd")
 
 
 def test_compare_names_the_worst_element() -> None:

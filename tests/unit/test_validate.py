@@ -32,7 +32,7 @@ class TorchKernel:
 
     spec: ConvSpec
     fault: Fault = lambda spec, operands, y: y
-    algorithm: str = "direct"
+    accuracy: str = "direct"
     template_id: str = "x86.direct"
     threads: int = 1
     target: Any = field(default_factory=lambda: SimpleNamespace(id="x86_64_v2"))
@@ -145,4 +145,4 @@ def test_reproducer_names_what_was_compiled() -> None:
 
 def test_algorithms_without_a_bound_are_not_judged() -> None:
     with pytest.raises(UnsupportedSpec, match="winograd"):
-        check(TorchKernel(SPEC, algorithm="winograd"))
+        check(TorchKernel(SPEC, accuracy="winograd"))

@@ -82,7 +82,7 @@ class _Expected:
 
         spec = kernel.spec
         sums, squares = accumulate(spec, operands), accumulate_squares(spec, operands)
-        bound = error_bound(spec, sums, squares, operands, kernel.algorithm)
+        bound = error_bound(spec, sums, squares, operands, kernel.accuracy)
         return cls(finish(spec, sums, operands), from_canonical(bound, spec.out_layout))
 
     def error(self, answer: Array) -> Array:

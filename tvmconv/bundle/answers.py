@@ -86,11 +86,11 @@ def _operands(spec: ConvSpec) -> Operands:
 
 def _is_exact(kernel: Kernel) -> bool:
     """Whether the golden answer has no rounding that could differ from device to device."""
-    from tvmconv.tolerance import EXACT_ACTIVATIONS
+    from tvmconv.tolerance import DIRECT, EXACT_ACTIVATIONS
 
     spec, value = kernel.spec, kernel.spec.pad_value
     eighths = np.isfinite(value) and abs(value) <= 1024 and float(8 * value).is_integer()
-    return bool(eighths and kernel.algorithm == "direct" and spec.activation in EXACT_ACTIVATIONS)
+    return bool(eighths and kernel.accuracy == DIRECT and spec.activation in EXACT_ACTIVATIONS)
 
 
 def _torch_answer(kernel: Kernel, operands: Operands) -> Golden:
@@ -103,6 +103,6 @@ def _torch_answer(kernel: Kernel, operands: Operands) -> Golden:
         return Golden.of(y, 0.0, EXACT_SAMPLES)
     sums = accumulate(spec, operands)
     squares = accumulate_squares(spec, operands)
-    bound = error_bound(spec, sums, squares, operands, kernel.algorithm)
+    bound = error_bound(spec, sums, squares, operands, kernel.accuracy)
     y = finish(spec, sums, operands).astype(np.float32)
     return Golden.of(y, float(np.max(bound, initial=0.0)), SAMPLES)

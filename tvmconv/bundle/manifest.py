@@ -63,7 +63,7 @@ def kernel_entry(kernel: Kernel) -> dict[str, Any]:
         },
         "macs": spec.macs,
         "text_bytes": text_bytes(kernel.object_bytes),
-        "tolerance": {"algorithm": kernel.algorithm},
+        "tolerance": {"algorithm": kernel.accuracy},
         "golden": f"golden/{symbol}.bin",
         "weights": None,
     }
