@@ -44,6 +44,48 @@ def schedule(task: Task, template: Template, config: Config) -> tuple[Any, Any, 
     return run, pack, template.apply(task, config, run)
 
 
+@dataclass(frozen=True)
+class Lowered:
+    """A kernel as plain loops, before TVM's and LLVM's code generation.
+
+    Attributes:
+        run: declaration of run.
+        pack: declaration of pack.
+        schedule: run's schedule.
+        run_loops: run as a function over plain loops.
+        pack_loops: the same of pack.
+    """
+
+    run: Any
+    pack: Any
+    schedule: Any
+    run_loops: Any
+    pack_loops: Any
+
+    @property
+    def packed_elems(self) -> int:
+        """Float32 values of the packed buffer."""
+        return int(self.pack.placements[0].elems)
+
+
+def lower(task: Task, template: Template, config: Config, symbol: str) -> Lowered:
+    """Schedule a kernel and bring it to loops.
+
+    Raises:
+        InvalidConfig: when the config does not apply.
+        EnvironmentProblem: when TVM and its FFI do not fit together.
+    """
+    check_environment()
+    from tvmconv.lower.pipeline import to_loops, without_work
+
+    run, pack, sch = schedule(task, template, config)
+    run_loops = to_loops(sch.mod["main"], run, f"{symbol}_run", task.problem)
+    if task.spec.n == 0:
+        run_loops = without_work(run_loops)
+    pack_loops = to_loops(pack.prim_func(), pack, f"{symbol}_pack")
+    return Lowered(run, pack, sch, run_loops, pack_loops)
+
+
 def build(task: Task, template: Template, config: Config, symbol: str) -> Built:
     """Compile a kernel.
 
@@ -52,23 +94,17 @@ def build(task: Task, template: Template, config: Config, symbol: str) -> Built:
         BuildFailed: when TVM or LLVM refuse the code.
         EnvironmentProblem: when TVM and its FFI do not fit together.
     """
-    check_environment()
-    from tvmconv.lower.pipeline import lower_to_object, to_loops, without_work
+    lowered = lower(task, template, config, symbol)
+    from tvmconv.lower.pipeline import lower_to_object
 
-    run, pack, sch = schedule(task, template, config)
-    name = f"{symbol}_run"
-    run_loops = to_loops(sch.mod["main"], run, name, task.problem)
-    if task.spec.n == 0:
-        run_loops = without_work(run_loops)
-    pack_loops = to_loops(pack.prim_func(), pack, f"{symbol}_pack")
-    funcs = {name: run_loops, f"{symbol}_pack": pack_loops}
+    funcs = {f"{symbol}_run": lowered.run_loops, f"{symbol}_pack": lowered.pack_loops}
     object_bytes, asm = lower_to_object(funcs, task.target)
     return Built(
         object_bytes=object_bytes,
-        run_args=run.args,
-        pack_args=pack.args,
-        packed_elems=pack.placements[0].elems,
-        trace=str(sch.trace),
-        loops=run_loops.script(),
+        run_args=lowered.run.args,
+        pack_args=lowered.pack.args,
+        packed_elems=lowered.packed_elems,
+        trace=str(lowered.schedule.trace),
+        loops=lowered.run_loops.script(),
         asm=asm,
     )

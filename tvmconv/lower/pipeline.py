@@ -81,8 +81,12 @@ def _run(passes: Sequence[Callable[[], Any]], func: tirx.PrimFunc) -> tirx.PrimF
     return module["main"]
 
 
-def lower_to_object(funcs: dict[str, tirx.PrimFunc], target: Target) -> tuple[bytes, str]:
+def lower_to_object(
+    funcs: dict[str, tirx.PrimFunc], target: Target, *, listing: bool = True
+) -> tuple[bytes, str]:
     """Object file and assembly text of loop-level functions; entries are ``__tvm_ffi_<symbol>``.
+
+    Without ``listing`` the text is empty.
 
     Raises:
         BuildFailed: when TVM or LLVM refuse the functions.
@@ -94,7 +98,7 @@ def lower_to_object(funcs: dict[str, tirx.PrimFunc], target: Target) -> tuple[by
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
-        return path.read_bytes(), library.inspect_source("asm")
+        return path.read_bytes(), library.inspect_source("asm") if listing else ""
 
 
 def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.runtime.Module:
