@@ -72,6 +72,10 @@ class BundleError(TvmconvError):
     """A bundle that is truncated, altered, or made for another machine."""
 
 
+class RecordsError(TvmconvError):
+    """A records file, or a shipped cost model, that cannot be read or written."""
+
+
 class Mismatch(TvmconvError):
     """Results that differ by more than the stated bound."""
 

@@ -1,0 +1,1 @@
+"""What is known about speed: records of measurements, a cost model over them, and their search."""
