@@ -49,7 +49,7 @@ def declare_deformable(spec: ConvSpec, problem: Problem, form: Form) -> Declarat
 
     conv = reduce_taps(problem, form, read, inputs["packed"])
     placement = output_placement(problem, form)
-    out = epilogue(spec, problem, form, conv, inputs, placement)
+    out = epilogue(spec, problem, form, conv.shape, conv, inputs, placement)
     return Declaration(inputs, ((out, placement),), "y", form.order)
 
 

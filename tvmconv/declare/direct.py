@@ -38,7 +38,7 @@ def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
         inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
     conv = reduce_taps(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
-    out = epilogue(spec, problem, form, conv, inputs, placement)
+    out = epilogue(spec, problem, form, conv.shape, conv, inputs, placement)
     return Declaration(inputs, ((out, placement),), "y", form.order)
 
 

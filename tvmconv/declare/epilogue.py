@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import te
 
 from tvmconv.declare.activation import activate
 from tvmconv.declare.declaration import Placement
-from tvmconv.declare.form import Form
+from tvmconv.declare.form import Blocking
 from tvmconv.declare.packing import vector_at
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
@@ -19,12 +20,13 @@ Expr = Any
 def epilogue(
     spec: ConvSpec,
     problem: Problem,
-    form: Form,
-    conv: te.Tensor,
+    form: Blocking,
+    shape: Sequence[int],
+    sums: Callable[..., Expr],
     inputs: dict[str, te.Tensor],
     placement: Placement,
 ) -> te.Tensor:
-    """Stage ``out``: v = conv + bias; v = v * scale + shift; v += residual; activation(v)."""
+    """Stage ``out``: v = sums + bias; v = v * scale + shift; v += residual; activation(v)."""
 
     def value(*index: Expr) -> Expr:
         o = form.at(index)
@@ -33,7 +35,7 @@ def epilogue(
         def vector(name: str) -> Expr:
             return inputs["packed"][vector_at(spec, problem, form, name, channel)]
 
-        v = conv[index]
+        v = sums(*index)
         if spec.bias:
             v = v + vector("bias")
         if spec.scale_shift:
@@ -42,4 +44,4 @@ def epilogue(
             v = v + inputs["residual"][placement.offset(*index)]
         return activate(v, spec.activation, spec.activation_args)
 
-    return te.compute(conv.shape, value, name="out")
+    return te.compute(shape, value, name="out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 from tvmconv.problem import Problem
 
@@ -19,6 +19,33 @@ class Output:
     phase: tuple[Any, Any, Any]
     q: tuple[Any, Any, Any]
     v: Any
+
+
+class Blocking(Protocol):
+    """What packing and the epilogue need to know of a form: its blocks of output channels."""
+
+    @property
+    def tile_oc(self) -> int:
+        """Output channels of one block, padded."""
+
+    @property
+    def per_lane(self) -> bool:
+        """Whether lanes run across groups."""
+
+    def at(self, index: tuple[Any, ...]) -> Output:
+        """Name the parts of an index of ``out``."""
+
+    def channels(self, problem: Problem) -> int:
+        """Output channels that share the outer loop over groups."""
+
+    def blocks(self, problem: Problem) -> int:
+        """Blocks of tile_oc channels, rounded up."""
+
+    def weight_elems(self, problem: Problem) -> int:
+        """Float32 values of the packed weight."""
+
+    def vector_elems(self, problem: Problem) -> int:
+        """Float32 values of one packed epilogue vector."""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ Channels and taps that do not exist (blocks rounded up, phases with fewer taps) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from tvm import te, tirx
 
 from tvmconv.declare.declaration import Declaration, Placement, by_phase, flat_index
-from tvmconv.declare.form import Form
+from tvmconv.declare.form import Blocking, Form
 from tvmconv.problem import Axis, Problem
 from tvmconv.spec import ConvSpec
 
@@ -25,13 +26,13 @@ def vector_names(spec: ConvSpec) -> tuple[str, ...]:
     return ("bias",) * spec.bias + ("scale", "shift") * spec.scale_shift
 
 
-def packed_elems(spec: ConvSpec, problem: Problem, form: Form) -> int:
+def packed_elems(spec: ConvSpec, problem: Problem, form: Blocking) -> int:
     """Float32 values of the packed buffer."""
     vectors = len(vector_names(spec)) * form.vector_elems(problem)
     return form.weight_elems(problem) + vectors
 
 
-def vector_at(spec: ConvSpec, problem: Problem, form: Form, name: str, at: Expr) -> Expr:
+def vector_at(spec: ConvSpec, problem: Problem, form: Blocking, name: str, at: Expr) -> Expr:
     """Offset of an epilogue value; ``at`` counts padded channels."""
     row = vector_names(spec).index(name)
     return at + (form.weight_elems(problem) + row * form.vector_elems(problem))
@@ -39,12 +40,26 @@ def vector_at(spec: ConvSpec, problem: Problem, form: Form, name: str, at: Expr)
 
 def declare_packing(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     """Declare ``pack``: weight and the epilogue's vectors, to packed."""
+    shape = form.weight_shape(problem)
+    return declare_packed(
+        spec, problem, form, shape, lambda weight: _pack_weight(spec, problem, form, weight)
+    )
+
+
+def declare_packed(
+    spec: ConvSpec,
+    problem: Problem,
+    form: Blocking,
+    shape: tuple[int, ...],
+    pack_weight: Callable[[te.Tensor], te.Tensor],
+) -> Declaration:
+    """Declare ``pack`` where ``pack_weight`` makes the stage ``packed_weight`` of that shape."""
     names = vector_names(spec)
     inputs = {"weight": te.placeholder((prod(spec.weight_shape),), name="weight")}
     inputs |= {name: te.placeholder((spec.oc,), name=name) for name in names}
     elems = packed_elems(spec, problem, form)
-    weight = _pack_weight(spec, problem, form, inputs["weight"])
-    outputs = [(weight, _at(0, elems, "packed_weight", form.weight_shape(problem)))]
+    weight = pack_weight(inputs["weight"])
+    outputs = [(weight, _at(0, elems, "packed_weight", shape))]
     if names:
         rows = _pack_vectors(problem, form, [inputs[name] for name in names])
         shape = (len(names), form.vector_elems(problem))
@@ -64,26 +79,27 @@ def _pack_weight(spec: ConvSpec, problem: Problem, form: Form, weight: te.Tensor
     def value(*index: Expr) -> Expr:
         g, b, *rest = index
         phase, taps, ic, v = rest[:3], rest[3:6], rest[6], rest[7]
-        group, o, valid = _output_channel(problem, form, g, b, v)
+        group, o, valid = output_channel(problem, form, g, b, v)
         kernel = (1,) * (3 - spec.rank) + spec.kernel
         k = []
         for axis, p, tap, size in zip(problem.axes, phase, taps, kernel, strict=True):
             if axis.is_uneven:
                 valid.append(tap < by_phase(axis.tap_counts, p))
-            k.append(_kernel_index(axis, p, tap, size, spec.flip))
-        element = weight[_weight_offset(spec, problem, group, o, ic, flat_index(k, kernel))]
+            k.append(kernel_index(axis, p, tap, size, spec.flip))
+        element = weight[weight_offset(spec, problem, group, o, ic, flat_index(k, kernel))]
         return tirx.if_then_else(tirx.all(*valid), element, 0.0) if valid else element
 
     return te.compute(form.weight_shape(problem), value, name="packed_weight")
 
 
-def _kernel_index(axis: Axis, phase: Expr, tap: Expr, size: int, flip: bool) -> Expr:
+def kernel_index(axis: Axis, phase: Expr, tap: Expr, size: int, flip: bool) -> Expr:
+    """Where a phase's tap lies along one axis of the user's kernel."""
     k = by_phase(axis.first_taps, phase) + tap * axis.tap_stride
     return (size - 1) - k if flip else k
 
 
-def _output_channel(
-    problem: Problem, form: Form, g: Expr, b: Expr, v: Expr
+def output_channel(
+    problem: Problem, form: Blocking, g: Expr, b: Expr, v: Expr
 ) -> tuple[Expr, Expr, list[Expr]]:
     """Group, channel within it, and the tests that both exist."""
     c, channels = b * form.tile_oc + v, form.channels(problem)
@@ -93,7 +109,7 @@ def _output_channel(
     return c // problem.ocg, c % problem.ocg, valid
 
 
-def _weight_offset(spec: ConvSpec, problem: Problem, g: Expr, o: Expr, i: Expr, tap: Expr) -> Expr:
+def weight_offset(spec: ConvSpec, problem: Problem, g: Expr, o: Expr, i: Expr, tap: Expr) -> Expr:
     """Flat offset in the user's weight; groups stay with the axis that torch keeps them on."""
     if spec.op == "conv_transpose":
         outputs, inputs = (o, problem.ocg), (g * problem.icg + i, spec.ic)
@@ -103,7 +119,7 @@ def _weight_offset(spec: ConvSpec, problem: Problem, g: Expr, o: Expr, i: Expr, 
     return (first[0] * second[1] + second[0]) * prod(spec.kernel) + tap
 
 
-def _pack_vectors(problem: Problem, form: Form, rows: list[te.Tensor]) -> te.Tensor:
+def _pack_vectors(problem: Problem, form: Blocking, rows: list[te.Tensor]) -> te.Tensor:
     padded = form.blocks(problem) * form.tile_oc
     channels = form.channels(problem)
 
