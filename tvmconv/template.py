@@ -70,6 +70,7 @@ class Template:
         features: what the cost model sees of configs beside their knobs, the spec and the target:
             named columns with one float64 per config.
         shortlist: configs worth ranking by the cost model beside the default.
+        spread: a config that is good for one thread, changed to feed the task's threads.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Template:
     accuracy: Callable[[Task, Config], str] = lambda task, config: DIRECT
     features: Callable[[Task, Sequence[Config]], Features] = lambda task, configs: {}
     shortlist: Callable[[Task], tuple[Config, ...]] = lambda task: ()
+    spread: Callable[[Task, Config], Config] = lambda task, config: config
 
     @property
     def family(self) -> str:

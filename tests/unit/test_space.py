@@ -1,11 +1,13 @@
 """Configs print, parse and index; spaces say which value is wrong and what is allowed."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvmconv.errors import InvalidConfig
-from tvmconv.space import Config, ConfigSpace, Value
+from tvmconv import space as space_module
+from tvmconv.errors import ArgumentError, InvalidConfig
+from tvmconv.space import Columns, Config, Configs, ConfigSpace, Value, columns_of, even_splits
 
 NAMES = st.from_regex(r"[a-z]+(_[a-z]+)?", fullmatch=True)
 WORDS = st.from_regex(r"[a-z]+", fullmatch=True)
@@ -108,3 +110,67 @@ def test_config_outside_the_space_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidConfig) as error:
         SPACE.check(Config.parse(text))
     assert str(error.value) == message
+
+
+def test_a_space_is_defined_knob_by_knob() -> None:
+    space = (
+        ConfigSpace()
+        .define_knob("stage", ("none", "pixels"))
+        .define_split("block", 56, 4)
+        .where(lambda config: "in place" if config.text("stage") == "none" else None)
+    )
+    assert space.knobs == {"stage": ("none", "pixels"), "block": (1, 14, 19, 28, 56)}
+    assert [str(config) for config in space][:2] == [
+        "stage=pixels,block=1",
+        "stage=pixels,block=14",
+    ]
+
+
+@pytest.mark.parametrize(("name", "choices"), [("a", (1, 2)), ("b", ()), ("b", (1, 2, 1))])
+def test_knobs_that_make_no_sense_are_refused(name: str, choices: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match=r"knob: got 'a'|choices of b: got "):
+        ConfigSpace({"a": (1,)}).define_knob(name, choices)
+
+
+@given(st.integers(1, 2000), st.integers(1, 600))
+def test_splits_are_even(extent: int, most: int) -> None:
+    sizes = even_splits(extent, most)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[0] == 1
+    assert sizes[-1] == extent
+    for size in sizes[1:]:
+        parts = -(-extent // size)
+        assert parts <= most
+        assert size == -(-extent // parts)
+
+
+@given(spaces())
+def test_columns_are_the_configs_values(space: ConfigSpace) -> None:
+    configs = space.configs()
+    assert list(configs) == list(space)
+    assert list(configs[1:]) == list(configs)[1:]
+    plain = columns_of(list(configs))
+    assert isinstance(configs, Configs)
+    for name in space.knobs:
+        assert list(columns_of(configs)[name]) == [dict(c.items)[name] for c in configs]
+        assert not len(configs) or list(plain[name]) == list(configs.columns[name])
+
+
+def test_a_filter_of_columns_replaces_the_filter_of_configs() -> None:
+    def rows(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return columns["a"] + columns["b"] < 5
+
+    def never(config: Config) -> str | None:
+        raise AssertionError(config)
+
+    space = ConfigSpace({"a": (1, 2, 3), "b": (1, 2, 3)}).where(never, rows)
+    assert len(space) == 6
+    assert len(space.configs(np.array([0, 8, 4]))) == 2
+
+
+def test_large_spaces_are_walked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = ConfigSpace({"a": tuple(range(10)), "b": tuple(range(10))})
+    whole = list(space)
+    monkeypatch.setattr(space_module, "AT_ONCE", 7)
+    assert list(space) == whole == list(space.configs())
+    assert len(space) == 100

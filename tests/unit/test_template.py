@@ -17,7 +17,7 @@ from tvmconv.template import Task, Template, get_template, register, templates
 
 SPEC = tc.conv2d((1, 8, 9, 9), 8, 3)
 # Files that hold what the templates of a family share.
-SHARED = {"cost", "nest", "recipe"}
+SHARED = {"cost", "nest", "recipe", "forms", "features"}
 
 
 def test_id_is_the_path_of_the_file() -> None:

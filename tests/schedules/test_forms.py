@@ -1,0 +1,110 @@
+"""Whole spaces as columns say what the formulas for one config say, row by row."""
+
+import importlib
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tvmconv as tc
+from tests.schedules.cases import CASES, LEVELS
+from tests.strategies import conv_specs
+from tvmconv.space import columns_of
+from tvmconv.spec import ConvSpec
+from tvmconv.target import Target, load
+from tvmconv.template import Task, Template, get_template, templates
+
+SEEDS = st.integers(0, 2**32)
+
+
+def recipes(task: Task) -> list[tuple[Template, Any]]:
+    """Templates that are made from a recipe and take the task, with their recipes."""
+    found = []
+    for template in templates("x86"):
+        recipe = getattr(template.cycles, "__self__", None)
+        if type(recipe).__name__ == "Recipe" and template.supports(task) is None:
+            found.append((template, recipe))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(conv_specs(), st.sampled_from(LEVELS).map(load), st.sampled_from((1, 2, 4)), SEEDS)
+def test_columns_say_what_single_configs_say(
+    spec: ConvSpec, target: Target, threads: int, seed: int
+) -> None:
+    task = Task(spec, target, threads)
+    for template, recipe in recipes(task):
+        space = template.space(task)
+        indices = np.random.default_rng(seed).integers(0, space.grid_size, 20)
+        some = [space.at(int(i)) for i in indices]
+        assert space.valid_rows is not None
+        valid = space.valid_rows(columns_of(some))
+        assert list(valid) == [space.valid(config) is None for config in some]
+        features = template.features(task, some)
+        wide = [recipe.too_wide(task, recipe.form(config)) for config in some]
+        for config, row, reason in zip(some, features["log_cycles"], wide, strict=True):
+            if reason is None:
+                assert row == pytest.approx(np.log(recipe.makespan(task, config)), abs=1e-9)
+
+
+@pytest.mark.parametrize("template_id", CASES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_features_are_finite_and_of_every_config(template_id: str, level: str) -> None:
+    template = get_template(template_id)
+    for spec in CASES[template_id]:
+        task = Task(spec, load(level))
+        configs = template.shortlist(task)
+        features = template.features(task, configs)
+        assert {len(column) for column in features.values()} == {len(configs)}
+        assert all(np.isfinite(column).all() for column in features.values())
+
+
+@pytest.mark.parametrize("template_id", CASES)
+@pytest.mark.parametrize("threads", [1, 4])
+def test_shortlist_holds_the_default_and_only_what_is_valid(template_id: str, threads: int) -> None:
+    template = get_template(template_id)
+    for spec in CASES[template_id]:
+        task = Task(spec, load("x86_64_v3"), threads)
+        configs = template.shortlist(task)
+        assert template.default(task) in configs
+        assert len(set(configs)) == len(configs) <= 1200
+        for config in configs:
+            template.space(task).check(config)
+
+
+def test_one_threads_config_is_spread_over_several() -> None:
+    spec = tc.conv2d((1, 256, 14, 14), 256, 3, padding=1)
+    template, one = get_template("x86.direct"), Task(spec, load("x86_64_v3"))
+    four = Task(spec, load("x86_64_v3"), 4)
+    config = template.default(one)
+    spread = template.spread(four, config)
+    template.space(four).check(spread)
+    assert spread != config
+    for knob in ("tile_oc", "tile_oh", "tile_ow"):
+        assert spread.integer(knob) == config.integer(knob)
+    assert template.spread(one, config) == config
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_configs_take_less_than_two_seconds() -> None:
+    task = Task(tc.conv2d((1, 64, 56, 56), 64, 3, padding=1), load("x86_64_v4"))
+    template = get_template("x86.direct")
+    space = template.space(task)
+    assert space.grid_size > 100_000
+    started = time.process_time()
+    configs = space.configs(np.arange(100_000))
+    template.features(task, configs)
+    assert time.process_time() - started < 2
+    assert len(configs) > 1000
+
+
+def test_order_of_stages_is_known() -> None:
+    features = importlib.import_module("tvmconv.schedules.x86.features")
+    for template_id in CASES:
+        for spec in CASES[template_id]:
+            task = Task(spec, load("x86_64_v3"))
+            choices = get_template(template_id).space(task).knobs.get("stage", ())
+            assert set(choices) <= set(features.STAGES)
