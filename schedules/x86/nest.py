@@ -4,6 +4,7 @@ Each line that stages, reduces or stores is one function below; a Nest says how 
 
     parallel n, g, block part, d, row block, column block:
         xpad        the window that this block reads, staged once        (_stage_input)
+        xcol        its taps side by side, where they are unfolded       (_gather_columns)
         for block, phase, row, column tile:
             conv    accumulators of one register tile, all in registers  (_reduce_in_registers)
                 for taps, ic: unrolled FMAs over tile and lanes
@@ -39,6 +40,7 @@ class Nest:
         unroll_ic: input channels per iteration of the innermost reduction loop.
         unroll_taps: how many of the tap loops are unrolled, innermost first.
         rows_innermost: tap loops run d, w, h instead of d, h, w.
+        unfold: how many innermost axes of ``xcol`` are neighbours in x; None without that stage.
     """
 
     lanes: int
@@ -46,6 +48,7 @@ class Nest:
     unroll_ic: int = 1
     unroll_taps: int = 0
     rows_innermost: bool = False
+    unfold: int | None = None
 
 
 def schedule_nest(
@@ -57,6 +60,8 @@ def schedule_nest(
     conv = sch.get_sblock("conv")
     sch.compute_at(conv, tile_at, preserve_unit_loops=True)
     taps = _reduce_in_registers(sch, conv, len(sch.get_loops(conv)), problem, form, nest)
+    if nest.unfold is not None:
+        _gather_columns(sch, outer, nest.unfold, nest)
     if form.stage == "sample":
         _stage_samples(sch, outer, problem, nest)
     elif form.stage not in ("none", "guarded"):
@@ -158,32 +163,41 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
     loops = sch.get_loops(xpad)
     if form.stage == "transposed":
         _, h, w, c = loops[-4:]
-        _shuffle_rows(sch, h, w, c)
-        _split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+        sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+        shuffle_rows(sch, w, c)
+        split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
     elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
         h, r, w = loops[-3:]
         _gather_phases(sch, h, r, w)
-        _split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+        split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
     elif form.stage == "planes":
-        _split_off_borders(sch, loops[-1], problem)
+        split_off_borders(sch, loops[-1], problem)
     else:
         columns = loops[-3] if form.per_lane else loops[-2]
         if form.per_lane and problem.ocg > 1:
             _broadcast_over_group(sch, loops[-1], problem, nest)
         else:
             _vectorize_channels(sch, loops[-1], nest)
-        _split_off_borders(sch, columns, problem)
+        split_off_borders(sch, columns, problem)
 
 
-def _shuffle_rows(sch: s_tir.Schedule, h: Loop, w: Loop, c: Loop) -> None:
+def _gather_columns(sch: s_tir.Schedule, at: Loop, neighbours: int, nest: Nest) -> None:
+    """Copy taps side by side: whole rows of x, or whole runs of neighbouring taps' channels."""
+    xcol = sch.get_sblock("xcol")
+    sch.compute_at(xcol, at, preserve_unit_loops=True)
+    run = sch.get_loops(xcol)[-neighbours:] if neighbours else []
+    if run:
+        _vectorize_channels(sch, sch.fuse(*run), nest)
+
+
+def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop) -> None:
     """16x16 transposition: vectors along the source, unrolled along the destination.
 
     LLVM turns this form into shuffles (10 to 12 Gelem/s); vectors along the destination become
-    inserts (6 Gelem/s).
+    inserts (6 Gelem/s). ``along`` is contiguous in the source, ``across`` in the destination.
     """
-    sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-    blocks_w, lane = sch.split(w, [None, TRANSPOSE_UNIT])
-    blocks_c, row = sch.split(c, [None, TRANSPOSE_UNIT])
+    blocks_w, lane = sch.split(along, [None, TRANSPOSE_UNIT])
+    blocks_c, row = sch.split(across, [None, TRANSPOSE_UNIT])
     sch.reorder(blocks_w, blocks_c, row, lane)
     sch.unroll(row)
     sch.vectorize(lane)
@@ -210,7 +224,7 @@ def _broadcast_over_group(sch: s_tir.Schedule, lane: Loop, problem: Problem, nes
     sch.vectorize(lane)
 
 
-def _split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> None:
+def split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> None:
     """Columns in the padding get loops of their own, so that the others need no test."""
     if problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, "pragma_loop_partition_hint", 1)

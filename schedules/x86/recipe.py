@@ -6,31 +6,28 @@ costs; this file turns it into a space with a validity filter, an analytic defau
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 
 from tvm import s_tir
 
 from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
+from tvmconv.declare.im2col import neighbours, unfolded
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem
-from tvmconv.space import Config, ConfigSpace, columns_of, even_splits
+from tvmconv.space import Config, ConfigSpace, Value
 from tvmconv.spec import ConvSpec
-from tvmconv.template import Features, Task, Template
+from tvmconv.template import Task, Template
+from tvmconv.tolerance import DIRECT
 
 from . import cost
-from .features import form_features, valid_rows
 from .nest import Nest, schedule_nest
 
 # Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
 TILES_TO_BLOCK = 6
 # Scratch memory of a kernel stays below 4 MB, unless a single tile needs more.
 WINDOW_LIMIT_BYTES = 3_500_000
-# Into how many rows and columns of blocks an output is split at most.
-MOST_ROWS = 32
-MOST_COLUMNS = 512
 # Input channels that are unrolled inside the taps instead of looped over.
 FEW_CHANNELS = 4
 
@@ -52,6 +49,8 @@ class Recipe:
         unroll_taps: how many tap loops to unroll for a form.
         unroll_ic: input channels per iteration for a form.
         declare_run: TE of run.
+        unfold: whether taps are gathered into columns first, so that the nest sees none.
+        algorithm: what ``algorithm=`` selects.
     """
 
     id: str
@@ -66,26 +65,25 @@ class Recipe:
     unroll_taps: Callable[[Problem, Form, int], int]
     unroll_ic: Callable[[Problem, Form, int], int]
     declare_run: Callable[[ConvSpec, Problem, Form], Declaration] = declare_direct
+    unfold: bool = False
+    algorithm: str = DIRECT
 
     def template(self) -> Template:
         """The template that this recipe describes."""
         return Template(
             id=self.id,
-            algorithm="direct",
+            algorithm=self.algorithm,
             supports=self.supports,
             space=self.space,
             default=self.default,
             cycles=self.cycles,
             declare=self.declare,
             apply=self.apply,
-            features=self.features,
-            shortlist=self.shortlist,
-            spread=self.spread,
         )
 
     def problem(self, task: Task) -> Problem:
         """What the nest has to compute."""
-        return task.problem
+        return unfolded(task.problem) if self.unfold else task.problem
 
     def form(self, config: Config) -> Form:
         """Blocks are rounded up to whole tiles."""
@@ -103,18 +101,15 @@ class Recipe:
 
     def space(self, task: Task) -> ConfigSpace:
         """Tiles that fit the registers, blocks that split the output evenly."""
-        _, h, w = task.problem.axes
-        return (
-            ConfigSpace(self.tiles(task))
-            .define_split("block_oh", h.quotients, MOST_ROWS)
-            .define_split("block_ow", w.quotients, MOST_COLUMNS)
-            .define_knob("parts", (1,) if task.threads == 1 else (1, 2, 4, 8, 16))
-            .define_knob("stage", self.stages(task))
-            .where(
-                lambda config: self.invalid(task, config),
-                lambda columns: valid_rows(self, task, columns, WINDOW_LIMIT_BYTES),
-            )
-        )
+        problem = self.problem(task)
+        knobs: dict[str, tuple[Value, ...]] = {
+            **self.tiles(task),
+            "block_oh": _even_parts(problem.axes[1].quotients, 32),
+            "block_ow": _even_parts(problem.axes[2].quotients, 512),
+            "parts": (1,) if task.threads == 1 else (1, 2, 4, 8, 16),
+            "stage": self.stages(task),
+        }
+        return ConfigSpace(knobs, lambda config: self.invalid(task, config))
 
     def invalid(self, task: Task, config: Config) -> str | None:
         """Why a config cannot be applied, or None."""
@@ -122,12 +117,12 @@ class Recipe:
         reason = self.too_wide(task, form)
         if reason is not None:
             return reason
-        if form.blocks(task.problem) % config.integer("parts"):
+        if form.blocks(self.problem(task)) % config.integer("parts"):
             return "parts must divide the channel blocks"
         if form.stage == "none" and not covers(task.problem, form):
             return "whole tiles would read past the end of x"
         smallest = (form.block_oh, form.block_ow) == (form.tile_oh, form.tile_ow)
-        if cost.window_bytes(task.problem, form) > WINDOW_LIMIT_BYTES and not smallest:
+        if cost.window_bytes(self.problem(task), form) > WINDOW_LIMIT_BYTES and not smallest:
             return f"the staged window exceeds {WINDOW_LIMIT_BYTES} bytes"
         return None
 
@@ -138,8 +133,8 @@ class Recipe:
         operands = form.tile_oc // lanes + 1
         if self.vector == "ow":
             # With few channels a column of weights stays in registers too (rows_innermost).
-            few = task.problem.icg <= FEW_CHANNELS
-            operands = 2 + (min(task.problem.axes[1].taps, registers // 4) if few else 0)
+            few = self.problem(task).icg <= FEW_CHANNELS
+            operands = 2 + (min(self.problem(task).axes[1].taps, registers // 4) if few else 0)
         if not task.target.fma:
             operands += 1
         if held + operands > registers:
@@ -147,12 +142,7 @@ class Recipe:
         return None
 
     def default(self, task: Task) -> Config:
-        """The cheapest of the shortlist, by predicted cycles."""
-        return min(self.shortlist(task), key=lambda c: self.makespan(task, c))
-
-    @lru_cache(maxsize=64)  # noqa: B019 - recipes are few and live as long as the process
-    def shortlist(self, task: Task) -> tuple[Config, ...]:
-        """The best tiles by predicted cycles, each with every block that makes sense."""
+        """The cheapest of the best tiles, each with its best blocks, by predicted cycles."""
         blocked: list[Config] = []
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
@@ -161,13 +151,13 @@ class Recipe:
             blocked.sort(key=lambda c: self.cycles(task, c))
             blocked = [c for b in blocked[:TILES_TO_BLOCK] for c in self._split(task, b)]
         if blocked:
-            return tuple(dict.fromkeys(blocked))
+            return min(blocked, key=lambda c: self.makespan(task, c))
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
         """Register tiles, each as a config whose block is the whole output."""
         tiles = self.tiles(task)
-        _, h, w = task.problem.axes
+        _, h, w = self.problem(task).axes
         for sizes in product(*tiles.values()):
             config = Config.of(
                 **dict(zip(tiles, sizes, strict=True)),
@@ -181,15 +171,15 @@ class Recipe:
 
     def _blocked(self, task: Task, tile: Config) -> Iterator[Config]:
         """Blocks from the whole output down to the first whose window takes a third of L2."""
-        _, h, w = task.problem.axes
+        _, h, w = self.problem(task).axes
         # x spread over lanes is as large as icg copies; an eighth of L2 measured 10 % faster there.
-        limit = task.target.l2_bytes // (8 if self.per_lane and task.problem.icg > 1 else 3)
-        columns, rows = even_splits(w.quotients, MOST_COLUMNS), even_splits(h.quotients, MOST_ROWS)
+        limit = task.target.l2_bytes // (8 if self.per_lane and self.problem(task).icg > 1 else 3)
+        columns, rows = _even_parts(w.quotients, 512), _even_parts(h.quotients, 32)
 
         def sized(block_oh: int, block_ow: int) -> tuple[Config, float]:
             items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
             config = Config(tuple(items.items()))
-            return config, cost.window_bytes(task.problem, self.form(config))
+            return config, cost.window_bytes(self.problem(task), self.form(config))
 
         for block_ow in reversed(columns):
             if block_ow > columns[0] and sized(rows[0], block_ow)[1] > WINDOW_LIMIT_BYTES:
@@ -207,30 +197,21 @@ class Recipe:
 
     def _split(self, task: Task, config: Config) -> Iterator[Config]:
         """The config, and the same with smaller blocks and more parts, to feed several threads."""
+        _, h, w = self.problem(task).axes
         items = dict(config.items)
-        blocks = self.form(config).blocks(task.problem)
+        blocks = self.form(config).blocks(self.problem(task))
         parts = [p for p in (1, 2, 4, 8) if blocks % p == 0 and (p == 1 or not self.per_lane)]
-        all_rows, all_columns = (self.space(task).knobs[name] for name in ("block_oh", "block_ow"))
-        rows = [r for r in map(int, all_rows) if r <= int(items["block_oh"])]
-        columns = [c for c in map(int, all_columns) if c <= int(items["block_ow"])]
+        rows = [r for r in _even_parts(h.quotients, 32) if r <= int(items["block_oh"])]
+        columns = [c for c in _even_parts(w.quotients, 512) if c <= int(items["block_ow"])]
         for part, block_oh, block_ow in product(parts, rows[-5:], columns[-3:]):
             split = {**items, "block_oh": block_oh, "block_ow": block_ow, "parts": part}
             candidate = Config(tuple(split.items()))
             if self.invalid(task, candidate) is None:
                 yield candidate
 
-    def spread(self, task: Task, config: Config) -> Config:
-        """A one-thread config with blocks and parts that feed the task's threads."""
-        split = [config, *self._split(task, config)]
-        return min(split, key=lambda c: self.makespan(task, c))
-
-    def features(self, task: Task, configs: Sequence[Config]) -> Features:
-        """Columns for the cost model."""
-        return form_features(self, task, columns_of(configs))
-
     def makespan(self, task: Task, config: Config) -> float:
         """Cycles until the last thread is done; each channel part stages its input itself."""
-        form, problem = self.form(config), task.problem
+        form, problem = self.form(config), self.problem(task)
         parts = config.integer("parts")
         tasks = max(1, problem.n) * form.groups(problem) * cost.blocks(problem, form)
         tasks *= form.blocks(problem) if form.per_lane else parts
@@ -240,7 +221,7 @@ class Recipe:
 
     def cycles(self, task: Task, config: Config) -> float:
         """Predicted cycles on one core."""
-        form, problem, target = self.form(config), task.problem, task.target
+        form, problem, target = self.form(config), self.problem(task), task.target
         compute = cost.compute_cycles(problem, form, target, self.loads(task, form))
         stage, store = self.stage_elem(problem), self.store_elem(problem)
         return compute + cost.memory_cycles(problem, form, target, stage, store)
@@ -256,14 +237,16 @@ class Recipe:
     def apply(self, task: Task, config: Config, declaration: Declaration) -> s_tir.Schedule:
         """Schedule run."""
         form, lanes = self.form(config), task.target.lanes
+        problem = self.problem(task)
         nest = Nest(
             lanes=lanes,
             parts=config.integer("parts"),
-            unroll_ic=self.unroll_ic(task.problem, form, lanes),
-            unroll_taps=self.unroll_taps(task.problem, form, lanes),
-            rows_innermost=self.vector == "ow" and task.problem.icg <= FEW_CHANNELS,
+            unroll_ic=self.unroll_ic(problem, form, lanes),
+            unroll_taps=self.unroll_taps(problem, form, lanes),
+            rows_innermost=self.vector == "ow" and problem.icg <= FEW_CHANNELS,
+            unfold=neighbours(task.problem) if self.unfold else None,
         )
-        return schedule_nest(declaration, task.problem, form, nest)
+        return schedule_nest(declaration, problem, form, nest)
 
 
 def covers(problem: Problem, form: Form) -> bool:
@@ -275,6 +258,12 @@ def covers(problem: Problem, form: Form) -> bool:
 def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes up to the extent; the extent itself when it is smaller than all of them."""
     return tuple(s for s in sizes if s <= extent) or (min(sizes),)
+
+
+def _even_parts(extent: int, most: int) -> tuple[int, ...]:
+    """Block sizes that split an extent into equal parts, smallest first."""
+    counts = {*range(1, 17), *(1 << k for k in range(5, 11)), *(3 << k for k in range(3, 9))}
+    return tuple(sorted({1, *(-(-extent // k) for k in counts if k <= min(most, extent))}))
 
 
 def input_stages(task: Task) -> tuple[str, ...]:

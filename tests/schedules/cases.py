@@ -26,6 +26,10 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
         tc.conv2d((1, 56, 56, 128), 128, 3, padding=1, groups=32, bias=True, layout="NHWC"),
         tc.conv3d((1, 6, 4, 5, 6), 8, 2, dilation=2, padding=1, groups=2, flip=True),
     ),
+    "x86.im2col": (
+        tc.conv2d((1, 3, 224, 224), 64, 7, stride=2, padding=3, bias=True, activation="relu"),
+        tc.conv3d((2, 5, 6, 7, 4), 10, (2, 1, 3), dilation=2, padding=2, groups=2, layout="NDHWC"),
+    ),
     "x86.transposed": (
         tc.conv_transpose2d((1, 16, 16, 64), 32, 4, stride=2, padding=1, layout="NHWC"),
         tc.conv_transpose2d(

@@ -36,7 +36,7 @@ def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     }
     if spec.residual:
         inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
-    conv = reduce_taps(problem, form, _reader(problem, form, inputs["x"]), inputs["packed"])
+    conv = reduce_taps(problem, form, read_x(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
     out = epilogue(spec, problem, form, conv.shape, conv, inputs, placement)
     return Declaration(inputs, ((out, placement),), "y", form.order)
@@ -70,8 +70,8 @@ def staged_extents(problem: Problem, form: Form) -> tuple[int, int, int]:
     return d, h, w
 
 
-def _reader(problem: Problem, form: Form, x: te.Tensor) -> Reader:
-    """How ``conv`` reads x: in place, or through the stage ``xpad``."""
+def read_x(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """How taps read x: in place, or through the stage ``xpad``."""
     if form.stage == "none":
         return _read_in_place(problem, form, x)
     if form.stage == "guarded":

@@ -1,0 +1,68 @@
+"""Im2col: taps and input channels of a block gathered side by side, then one flat matrix product.
+
+    parallel n, g, part, d, rows, columns:
+        xpad[window][ic] = x, padded                                (unless x is read in place)
+        xcol[oh][ow][k] = xpad[oh + kh][ow + kw][ic]                k = taps and ic together
+        for block of tile_oc channels, row, column tile:
+            acc[tile_oh][tile_ow][tile_oc / lanes] = 0
+            for k:  acc[i][j] += broadcast(xcol[i][j][k]) * packed[block][k][0 : tile_oc]
+            y[tile] = epilogue(acc)
+
+The columns of one block take a third of the second-level cache. The copy pays where it makes the
+reduction long: a few channels under many taps, and where taps lie far apart (dilation on small
+maps), since the product reads front to back. The blocking is implicit GEMM's (Chetlur et al.,
+"cuDNN: Efficient Primitives for Deep Learning", 2014).
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import declare_im2col
+from tvmconv.problem import Problem
+from tvmconv.template import Task, register
+
+from . import direct
+from .recipe import Recipe, input_stages
+
+
+def supports(task: Task) -> str | None:
+    """Any forward spec with taps."""
+    if task.spec.op != "conv":
+        return f"{task.spec.op} has a template of its own"
+    if task.spec.is_pointwise:
+        return "1x1 has no taps to gather"
+    return None
+
+
+def stages(task: Task) -> tuple[str, ...]:
+    """As the direct template, but columns are not transposed: they are read once per block."""
+    return tuple(stage for stage in input_stages(task) if stage != "transposed")
+
+
+def gather_elem(problem: Problem) -> float:
+    """Runs and rows are copied by vectors."""
+    return 0.25
+
+
+def unroll_k(problem: Problem, form: object, lanes: int) -> int:
+    """Some of the one reduction loop, so that loop control hides behind the FMAs."""
+    return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
+
+
+TEMPLATE = register(
+    Recipe(
+        id="x86.im2col",
+        algorithm="im2col",
+        supports=supports,
+        vector="oc",
+        per_lane=False,
+        tiles=direct.tiles,
+        stages=stages,
+        loads=direct.loads,
+        stage_elem=gather_elem,
+        store_elem=direct.store_elem,
+        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_ic=unroll_k,
+        declare_run=declare_im2col,
+        unfold=True,
+    ).template()
+)
