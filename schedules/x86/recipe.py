@@ -6,8 +6,9 @@ costs; this file turns it into a space with a validity filter, an analytic defau
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from tvm import s_tir
@@ -16,18 +17,22 @@ from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
 from tvmconv.declare.im2col import neighbours, unfolded
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem
-from tvmconv.space import Config, ConfigSpace, Value
+from tvmconv.space import Config, ConfigSpace, columns_of, even_splits
 from tvmconv.spec import ConvSpec
-from tvmconv.template import Task, Template
+from tvmconv.template import Features, Task, Template
 from tvmconv.tolerance import DIRECT
 
 from . import cost
+from .features import form_features, valid_rows
 from .nest import Nest, schedule_nest
 
 # Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
 TILES_TO_BLOCK = 6
 # Scratch memory of a kernel stays below 4 MB, unless a single tile needs more.
 WINDOW_LIMIT_BYTES = 3_500_000
+# Into how many rows and columns of blocks an output is split at most.
+MOST_ROWS = 32
+MOST_COLUMNS = 512
 # Input channels that are unrolled inside the taps instead of looped over.
 FEW_CHANNELS = 4
 
@@ -79,6 +84,9 @@ class Recipe:
             cycles=self.cycles,
             declare=self.declare,
             apply=self.apply,
+            features=self.features,
+            shortlist=self.shortlist,
+            spread=self.spread,
         )
 
     def problem(self, task: Task) -> Problem:
@@ -101,15 +109,18 @@ class Recipe:
 
     def space(self, task: Task) -> ConfigSpace:
         """Tiles that fit the registers, blocks that split the output evenly."""
-        problem = self.problem(task)
-        knobs: dict[str, tuple[Value, ...]] = {
-            **self.tiles(task),
-            "block_oh": _even_parts(problem.axes[1].quotients, 32),
-            "block_ow": _even_parts(problem.axes[2].quotients, 512),
-            "parts": (1,) if task.threads == 1 else (1, 2, 4, 8, 16),
-            "stage": self.stages(task),
-        }
-        return ConfigSpace(knobs, lambda config: self.invalid(task, config))
+        _, h, w = self.problem(task).axes
+        return (
+            ConfigSpace(self.tiles(task))
+            .define_split("block_oh", h.quotients, MOST_ROWS)
+            .define_split("block_ow", w.quotients, MOST_COLUMNS)
+            .define_knob("parts", (1,) if task.threads == 1 else (1, 2, 4, 8, 16))
+            .define_knob("stage", self.stages(task))
+            .where(
+                lambda config: self.invalid(task, config),
+                lambda columns: valid_rows(self, task, columns, WINDOW_LIMIT_BYTES),
+            )
+        )
 
     def invalid(self, task: Task, config: Config) -> str | None:
         """Why a config cannot be applied, or None."""
@@ -142,7 +153,12 @@ class Recipe:
         return None
 
     def default(self, task: Task) -> Config:
-        """The cheapest of the best tiles, each with its best blocks, by predicted cycles."""
+        """The cheapest of the shortlist, by predicted cycles."""
+        return min(self.shortlist(task), key=lambda c: self.makespan(task, c))
+
+    @lru_cache(maxsize=64)  # noqa: B019 - recipes are few and live as long as the process
+    def shortlist(self, task: Task) -> tuple[Config, ...]:
+        """The best tiles by predicted cycles, each with every block that makes sense."""
         blocked: list[Config] = []
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
@@ -151,7 +167,7 @@ class Recipe:
             blocked.sort(key=lambda c: self.cycles(task, c))
             blocked = [c for b in blocked[:TILES_TO_BLOCK] for c in self._split(task, b)]
         if blocked:
-            return min(blocked, key=lambda c: self.makespan(task, c))
+            return tuple(dict.fromkeys(blocked))
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
@@ -174,7 +190,7 @@ class Recipe:
         _, h, w = self.problem(task).axes
         # x spread over lanes is as large as icg copies; an eighth of L2 measured 10 % faster there.
         limit = task.target.l2_bytes // (8 if self.per_lane and self.problem(task).icg > 1 else 3)
-        columns, rows = _even_parts(w.quotients, 512), _even_parts(h.quotients, 32)
+        columns, rows = even_splits(w.quotients, MOST_COLUMNS), even_splits(h.quotients, MOST_ROWS)
 
         def sized(block_oh: int, block_ow: int) -> tuple[Config, float]:
             items = {**dict(tile.items), "block_oh": block_oh, "block_ow": block_ow}
@@ -197,17 +213,26 @@ class Recipe:
 
     def _split(self, task: Task, config: Config) -> Iterator[Config]:
         """The config, and the same with smaller blocks and more parts, to feed several threads."""
-        _, h, w = self.problem(task).axes
         items = dict(config.items)
         blocks = self.form(config).blocks(self.problem(task))
         parts = [p for p in (1, 2, 4, 8) if blocks % p == 0 and (p == 1 or not self.per_lane)]
-        rows = [r for r in _even_parts(h.quotients, 32) if r <= int(items["block_oh"])]
-        columns = [c for c in _even_parts(w.quotients, 512) if c <= int(items["block_ow"])]
+        all_rows, all_columns = (self.space(task).knobs[name] for name in ("block_oh", "block_ow"))
+        rows = [r for r in map(int, all_rows) if r <= int(items["block_oh"])]
+        columns = [c for c in map(int, all_columns) if c <= int(items["block_ow"])]
         for part, block_oh, block_ow in product(parts, rows[-5:], columns[-3:]):
             split = {**items, "block_oh": block_oh, "block_ow": block_ow, "parts": part}
             candidate = Config(tuple(split.items()))
             if self.invalid(task, candidate) is None:
                 yield candidate
+
+    def spread(self, task: Task, config: Config) -> Config:
+        """A one-thread config with blocks and parts that feed the task's threads."""
+        split = [config, *self._split(task, config)]
+        return min(split, key=lambda c: self.makespan(task, c))
+
+    def features(self, task: Task, configs: Sequence[Config]) -> Features:
+        """Columns for the cost model."""
+        return form_features(self, task, columns_of(configs))
 
     def makespan(self, task: Task, config: Config) -> float:
         """Cycles until the last thread is done; each channel part stages its input itself."""
@@ -258,12 +283,6 @@ def covers(problem: Problem, form: Form) -> bool:
 def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes up to the extent; the extent itself when it is smaller than all of them."""
     return tuple(s for s in sizes if s <= extent) or (min(sizes),)
-
-
-def _even_parts(extent: int, most: int) -> tuple[int, ...]:
-    """Block sizes that split an extent into equal parts, smallest first."""
-    counts = {*range(1, 17), *(1 << k for k in range(5, 11)), *(3 << k for k in range(3, 9))}
-    return tuple(sorted({1, *(-(-extent // k) for k in counts if k <= min(most, extent))}))
 
 
 def input_stages(task: Task) -> tuple[str, ...]:
