@@ -1,0 +1,107 @@
+"""From a trial to a shared library that can be loaded and timed, as quickly as it goes.
+
+Beside `tvmconv.compile` this saves the listings (a quarter of the time), the generated C wrapper
+(the stopwatch calls TVM's entry points itself), and the second and later compilation of the same
+`pack`, which depends on few of the knobs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.build import lower
+from tvmconv.template import get_template
+from tvmconv.toolchain import compile_object, link_open
+
+if TYPE_CHECKING:
+    from tvmconv.target import Target
+    from tvmconv.tuning.measure import Trial
+
+# Every candidate's functions have the same names; a library sees only its own.
+SYMBOL = "candidate"
+HOOKS = '#include "runtime.h"\nTVMCONV_DEFINE_HOOKS\n'
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A candidate as a file.
+
+    Attributes:
+        path: shared library with ``__tvm_ffi_candidate_run`` and ``_pack``.
+        run_args: tensors of run, in order.
+        pack_args: tensors of pack, in order.
+        packed_elems: float32 values of the packed buffer.
+        accuracy: entry of tolerance.ACCURACIES that bounds its answers.
+        seconds: what each step of the build took.
+    """
+
+    path: str
+    run_args: tuple[str, ...]
+    pack_args: tuple[str, ...]
+    packed_elems: int
+    accuracy: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class CandidateBuilder:
+    """Builds trials into a folder; keeps the packing functions that it has compiled."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder for libraries and intermediate files."""
+        self._folder = folder
+        self._private = Path(tempfile.mkdtemp(prefix="builder-", dir=folder))
+        self._packs: dict[tuple[str, str], Path] = {}
+        self._hooks: dict[str, Path] = {}
+
+    def build(self, trial: Trial, number: int) -> Artifact:
+        """Compile and link a trial as ``<number>.so``.
+
+        Raises:
+            TvmconvError: what `tvmconv.build.build` raises.
+        """
+        from tvmconv.lower.pipeline import lower_to_object
+
+        task, template = trial.task, get_template(trial.template_id)
+        marks = [time.perf_counter()]
+        lowered = lower(task, template, trial.config, SYMBOL)
+        marks.append(time.perf_counter())
+        run, _ = lower_to_object({f"{SYMBOL}_run": lowered.run_loops}, task.target, listing=False)
+        run_object = self._private / "run.o"
+        run_object.write_bytes(run)
+        objects = [run_object, self._hooks_object(task.target)]
+        if lowered.pack.args:
+            objects.append(self._pack_object(lowered.pack_loops, task.target))
+        marks.append(time.perf_counter())
+        path = link_open(objects, self._folder / f"{number}.so", task.target)
+        marks.append(time.perf_counter())
+        steps = zip(("lower", "compile", "link"), marks[:-1], marks[1:], strict=True)
+        return Artifact(
+            path=str(path),
+            run_args=tuple(lowered.run.args),
+            pack_args=tuple(lowered.pack.args),
+            packed_elems=lowered.packed_elems,
+            accuracy=template.accuracy(task, trial.config),
+            seconds={name: end - begin for name, begin, end in steps},
+        )
+
+    def _pack_object(self, loops: Any, target: Target) -> Path:
+        from tvmconv.lower.pipeline import lower_to_object
+
+        key = (target.id, loops.script())
+        if key not in self._packs:
+            data, _ = lower_to_object({f"{SYMBOL}_pack": loops}, target, listing=False)
+            path = self._private / f"pack{len(self._packs)}.o"
+            path.write_bytes(data)
+            self._packs[key] = path
+        return self._packs[key]
+
+    def _hooks_object(self, target: Target) -> Path:
+        if target.id not in self._hooks:
+            path = self._private / f"hooks-{target.id}.o"
+            self._hooks[target.id] = compile_object(HOOKS, path, target)
+        return self._hooks[target.id]

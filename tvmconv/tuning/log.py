@@ -1,0 +1,87 @@
+"""Writes what was measured to a records file, with what every record of a run shares."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tvmconv.tuning.records import Journal, Record, read_records
+
+if TYPE_CHECKING:
+    from tvmconv.template import Task
+    from tvmconv.tuning.measure import Outcome, Trial
+
+Measured = tuple[str, str]  # template, config
+# A device's death says nothing about the config that it was measuring.
+UNDECIDED = frozenset({"device_lost"})
+
+
+class Log:
+    """One run's records; a context manager."""
+
+    def __init__(self, path: str | Path, threads: int, cpu: str | None = None) -> None:
+        """Name the file; ``cpu`` is what it is measured on when that is not this machine."""
+        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        shared = Record.now(
+            spec="", target="", template="", config="", threads=threads, status="invalid"
+        )
+        self._shared = replace(shared, run=self.run, cpu=shared.cpu if cpu is None else cpu)
+        self._journal = Journal(path)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._journal.close()
+
+    def write(self, trial: Trial, outcome: Outcome, stage: str = "trial") -> Record:
+        """Append a record and return it.
+
+        Raises:
+            RecordsError: the file cannot be written; earlier records are intact.
+        """
+        record = replace(
+            self._shared,
+            spec=str(trial.task.spec),
+            target=trial.task.target.id,
+            template=trial.template_id,
+            config=str(trial.config),
+            status=outcome.status,
+            message=outcome.message,
+            seconds=outcome.seconds,
+            stage=stage,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._journal.append(record)
+        return record
+
+
+def read_existing(path: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Records of a file that need not exist yet, and what could not be read, in words."""
+    if not Path(path).exists():
+        return (), ()
+    records, problems = read_records(path)
+    return records, tuple(map(str, problems))
+
+
+def of_task(records: Iterable[Record], task: Task) -> tuple[Record, ...]:
+    """The records that hold for a task."""
+    from tvmconv.tuning.records import tuning_key
+
+    key = tuning_key(task.spec), task.target.id, task.threads
+    return tuple(record for record in records if record.key == key)
+
+
+def measured(records: Iterable[Record]) -> set[Measured]:
+    """Which configs need no further trial."""
+    return {(r.template, r.config) for r in records if r.status not in UNDECIDED}
