@@ -35,6 +35,8 @@ def tap_bounds(
         return {}
     found = {}
     for i, name in enumerate("dhw"):
+        if f"q{name}" not in bindings:
+            continue
         phase, quotient = bindings[f"p{name}"], bindings[f"q{name}"]
         low, high = _bounds(problem.axes[i], problem, phase, quotient, unrolled)
         found[i] = (low, tirx.max(high - low, 0))

@@ -1,0 +1,176 @@
+"""The loop nest of Winograd's algorithm, as named steps.
+
+parallel n, g, block of d, h, w, part of the channel chunks:
+    xpad    the block's window, channels last                             (_stage_input)
+    for phase:
+        for d, tile, vector of ic:  v, by way of half_v                   (_transform_input)
+        for qd, chunk of channels:
+            for a, b, block of tile_oc, tile_t tiles:
+                conv    tile_t x tile_oc sums in registers over kd, ic    (_multiply)
+                gemm    the same, kept
+            for block, tile, vector of oc:  out, by way of half_y         (_store_...)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir
+
+from tvmconv.declare import Declaration
+from tvmconv.declare.direct import TRANSPOSE_UNIT
+from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
+from tvmconv.problem import Problem
+
+from .nest import shuffle_rows, split_off_borders
+
+Loop = Any
+
+
+def schedule_winograd(
+    declaration: Declaration, problem: Problem, form: WinogradForm, parts: int
+) -> s_tir.Schedule:
+    """Apply all steps to a Winograd declaration."""
+    sch = s_tir.Schedule(declaration.prim_func())
+    store = _store_pixels if form.channels_last else _store_rows
+    parallel, phase, chunk = store(sch, form, parts)
+    _multiply(sch, chunk, problem, form)
+    _transform_input(sch, phase, form)
+    _stage_input(sch, parallel, problem, form)
+    return sch
+
+
+def _outer_loops(
+    sch: s_tir.Schedule, loops: list[Loop], form: WinogradForm, parts: int
+) -> tuple[list[Loop], list[Loop], Loop]:
+    """Split the channel blocks into parts, chunks and blocks; gives outer loops, phases, block."""
+    n, g, bd, bh, bw, ph, pw, qd, block = loops
+    part, chunk, block = sch.split(block, [parts, None, form.chunk])
+    outer, phases = [n, g, part, bd, bh, bw], [ph, pw]
+    sch.reorder(*outer, *phases, qd, chunk, block)
+    return outer, [*phases, qd, chunk], block
+
+
+def _store_pixels(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Loop, Loop, Loop]:
+    """Channels-last: a tile's m x m outputs of one vector of channels at a time."""
+    out = sch.get_sblock("out")
+    *loops, row, column, lane = sch.get_loops(out)
+    outer, inner, block = _outer_loops(sch, loops, form, parts)
+    band_h, i, sub_h = _split_band(sch, row, form.h)
+    band_w, j, sub_w = _split_band(sch, column, form.w)
+    vector, lane = sch.split(lane, [None, form.lanes])
+    sch.reorder(block, band_h, sub_h, band_w, sub_w, vector, i, j, lane)
+    _unroll(sch, i, j)
+    sch.vectorize(lane)
+    parallel = sch.fuse(*outer)
+    sch.parallel(parallel)
+    _transform_output(sch, "out", vector, form)
+    return parallel, inner[1], inner[3]
+
+
+def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Loop, Loop, Loop]:
+    """Channels-first: a band of rows of one transposition's channels at a time."""
+    out = sch.get_sblock("out")
+    *loops, lane, row, column = sch.get_loops(out)
+    outer, inner, block = _outer_loops(sch, loops, form, parts)
+    band, i, sub = _split_band(sch, row, form.h)
+    unit = min(TRANSPOSE_UNIT, form.tile_oc)
+    square, lane = sch.split(lane, [None, unit])
+    piece, column = sch.split(column, [None, TRANSPOSE_UNIT])
+    sch.reorder(block, square, band, i, sub, lane, piece, column)
+    sch.unroll(piece)
+    sch.vectorize(column)
+    parallel = sch.fuse(*outer)
+    sch.parallel(parallel)
+    shuffled = sch.get_sblock("yrow")
+    sch.compute_at(shuffled, sub, preserve_unit_loops=True)
+    *_, across, along = sch.get_loops(shuffled)
+    shuffle_rows(sch, along, across)
+    tile = sch.get_sblock("ytile")
+    sch.compute_at(tile, band, preserve_unit_loops=True)
+    *_, row, column, lane = sch.get_loops(tile)
+    inside, i, sub_h = _split_band(sch, row, form.h)
+    band_w, j, sub_w = _split_band(sch, column, form.w)
+    vector, lane = sch.split(lane, [None, form.lanes])
+    sch.reorder(inside, sub_h, band_w, sub_w, vector, i, j, lane)
+    _unroll(sch, i, j)
+    sch.vectorize(lane)
+    _transform_output(sch, "ytile", vector, form)
+    return parallel, inner[1], inner[3]
+
+
+def _split_band(sch: s_tir.Schedule, loop: Loop, axis: TiledAxis) -> list[Loop]:
+    """Bands, the m outputs of a tile, interleaved sub-images."""
+    split: list[Loop] = sch.split(loop, [None, axis.m, axis.step])
+    return split
+
+
+def _transform_output(sch: s_tir.Schedule, consumer: str, at: Loop, form: WinogradForm) -> None:
+    """Products of one tile and vector of channels, first along w; all in registers."""
+    if form.h.filtering.alpha == 1:
+        return
+    half = sch.get_sblock("half_y")
+    sch.compute_at(half, at, preserve_unit_loops=True)
+    *_, a, j, lane = sch.get_loops(half)
+    _unroll(sch, a, j)
+    sch.vectorize(lane)
+
+
+def _multiply(sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm) -> None:
+    """For each point a matrix product of v and u; a register tile is summed, then kept."""
+    gemm, conv = sch.get_sblock("gemm"), sch.get_sblock("conv")
+    sch.compute_at(gemm, at, preserve_unit_loops=True)
+    *_, block, a, b, t, v = sch.get_loops(gemm)
+    tile, t = sch.split(t, [None, form.tile_t])
+    vector, lane = sch.split(v, [None, form.lanes])
+    sch.reorder(a, b, block, tile, t, vector, lane)
+    _unroll(sch, t, vector)
+    sch.vectorize(lane)
+    sch.compute_at(conv, tile, preserve_unit_loops=True)
+    *_, t, v, kd, ic = sch.get_loops(conv)
+    vector, lane = sch.split(v, [None, form.lanes])
+    sch.reorder(kd, ic, t, vector, lane)
+    _unroll(sch, t, vector)
+    sch.vectorize(lane)
+    step = next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
+    if step > 1:
+        _, inner = sch.split(ic, [None, step])
+        sch.unroll(inner)
+    sch.decompose_reduction(conv, kd)
+
+
+def _transform_input(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None:
+    """One vector of channels of one tile at a time, first along w."""
+    v = sch.get_sblock("v")
+    sch.compute_at(v, at, preserve_unit_loops=True)
+    *_, d, a, b, t, c = sch.get_loops(v)
+    vector, lane = sch.split(c, [None, form.lanes])
+    sch.reorder(d, t, vector, b, a, lane)
+    _unroll(sch, a, b)
+    sch.vectorize(lane)
+    if form.h.filtering.alpha > 1:
+        half = sch.get_sblock("half_v")
+        sch.compute_at(half, vector, preserve_unit_loops=True)
+        *_, i, b, c = sch.get_loops(half)
+        _unroll(sch, i, b)
+        sch.vectorize(c)
+
+
+def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm) -> None:
+    """Copy the window of one block, vectors along the channels."""
+    xpad = sch.get_sblock("xpad")
+    sch.compute_at(xpad, at, preserve_unit_loops=True)
+    *_, h, w, c = sch.get_loops(xpad)
+    if form.stage == "transposed":
+        sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+        shuffle_rows(sch, w, c)
+        split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+        return
+    _, lane = sch.split(c, [None, form.lanes])
+    sch.vectorize(lane)
+    split_off_borders(sch, w, problem)
+
+
+def _unroll(sch: s_tir.Schedule, *loops: Loop) -> None:
+    for loop in loops:
+        sch.unroll(loop)

@@ -1,0 +1,287 @@
+"""Winograd's algorithm in TE: tiles of m outputs per axis, a product per point, blocks explicit.
+
+    v[a][b][tile][ic]     = sum over i, j of Bh[a][i] Bw[b][j] xpad[tile at i][tile at j][ic]
+    gemm[a][b][tile][oc]  = sum over kd, ic of v[d + kd][a][b][tile][ic] * u[a][b][kd][ic][oc]
+    out[tile at i][at j]  = act(sum over a, b of Ah[i][a] Aw[j][b] gemm[a][b][tile] + bias)
+
+u = Gh w Gw is what ``pack`` stores. The block of tiles that shares v is an axis of its own in every
+stage, so each stage is computed whole under it and no size has to be inferred. Dilated axes are
+interleaved sub-images, one per remainder by the step; the phases of a transposed convolution are
+stride-1 convolutions of their own. The axis d, where there is one, is summed directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import te, tirx
+
+from tvmconv.declare.border import read_padded
+from tvmconv.declare.declaration import Declaration, Placement, by_phase, flat_index
+from tvmconv.declare.epilogue import epilogue
+from tvmconv.declare.packing import (
+    declare_packed,
+    kernel_index,
+    output_channel,
+    packed_elems,
+    weight_offset,
+)
+from tvmconv.declare.winograd_form import TRANSPOSE_UNIT, WinogradForm
+from tvmconv.problem import Problem
+from tvmconv.spec import ConvSpec
+from tvmconv.winograd import Filtering
+
+Expr = Any
+# Axes of every stage that come before its own: n, g, and the blocks of outputs.
+BLOCK_AXES = ("n", "g", "bd", "bh", "bw")
+# The same for what depends on the phases of a transposed convolution.
+PHASE_AXES = (*BLOCK_AXES, "ph", "pw")
+
+
+def declare_winograd(spec: ConvSpec, problem: Problem, form: WinogradForm) -> Declaration:
+    """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
+    inputs = {
+        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
+        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
+    }
+    if spec.residual:
+        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    v = _transform_input(problem, form, _stage_input(problem, form, inputs["x"]))
+    gemm = _multiply(problem, form, v, inputs["packed"])
+    placement = _placement(problem, form)
+    sums = _transform_output(problem, form, gemm)
+    shape = form.out_shape(problem)
+    out = epilogue(spec, problem, form, shape, sums, inputs, placement)
+    order = (*PHASE_AXES, "d", "b", "a", "c", "t", "v")
+    return Declaration(inputs, ((out, placement),), "y", order)
+
+
+def _stage_input(problem: Problem, form: WinogradForm, x: te.Tensor) -> te.Tensor:
+    """Stage ``xpad``: the window of each block, channels last; channels-first x by way of rows."""
+    d, h, w = form.windows(problem)
+    outer = form.block_shape(problem)
+    transposed = form.stage == "transposed"
+    columns = -(-w // TRANSPOSE_UNIT) * TRANSPOSE_UNIT if transposed else w
+    starts = form.block_strides(problem)
+    blocks = form.blocks_of_outputs(problem)
+    extents = [
+        (count - 1) * start + size
+        for count, start, size in zip(blocks, starts, (d, h, columns), strict=True)
+    ]
+    channels = form.channels_in(problem)
+
+    def element(n: Expr, g: Expr, block: Sequence[Expr], at: Sequence[Expr], c: Expr) -> Expr:
+        local = [b * start + i for b, start, i in zip(block, starts, at, strict=True)]
+        valid = [c < problem.icg] if channels > problem.icg else []
+        return read_padded(x, problem, extents, n, g, c, local, valid)
+
+    if not transposed:
+        return te.compute(
+            (*outer, d, h, w, channels),
+            lambda n, g, bd, bh, bw, i, j, k, c: element(n, g, (bd, bh, bw), (i, j, k), c),
+            name="xpad",
+        )
+    rows = te.compute(
+        (*outer, d, h, channels, columns),
+        lambda n, g, bd, bh, bw, i, j, c, k: element(n, g, (bd, bh, bw), (i, j, k), c),
+        name="xrow",
+    )
+    return te.compute(
+        (*outer, d, h, columns, channels),
+        lambda *index: rows[(*index[:-2], index[-1], index[-2])],
+        name="xpad",
+    )
+
+
+def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> te.Tensor:
+    """Stages ``half_v``, along w, and ``v``, along h; one where h has no taps."""
+    h, w = form.h, form.w
+    shape = (*form.phase_shape(problem), form.windows(problem)[0])
+
+    def along_w(index: Sequence[Expr], t: Expr, i: Expr, b: Expr, c: Expr) -> Expr:
+        ph, pw = index[5], index[6]
+        row = h.position(t // w.tiles, i) + (by_phase(h.axis.origins, ph) - h.axis.low)
+        first = by_phase(w.axis.origins, pw) - w.axis.low
+        columns = [w.position(t % w.tiles, j) + first for j in range(w.filtering.alpha)]
+        d = [xpad[(*index[:5], index[7], row, column, c)] for column in columns]
+        return _pick(w.filtering.transform_input(d), b)
+
+    tail = (w.filtering.alpha, form.tiles, form.channels_in(problem))
+    if h.filtering.alpha == 1:
+        return te.compute(
+            (*shape, 1, *tail),
+            lambda *index: along_w(index[:8], index[10], 0, index[9], index[11]),
+            name="v",
+        )
+    half = te.compute(
+        (*shape, form.tiles, h.filtering.alpha, w.filtering.alpha, tail[-1]),
+        lambda *index: along_w(index[:8], *index[8:]),
+        name="half_v",
+    )
+
+    def along_h(*index: Expr) -> Expr:
+        a, b, t, c = index[8:]
+        d = [half[(*index[:8], t, i, b, c)] for i in range(h.filtering.alpha)]
+        return _pick(h.filtering.transform_input(d), a)
+
+    return te.compute((*shape, h.filtering.alpha, *tail), along_h, name="v")
+
+
+def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Tensor) -> te.Tensor:
+    """Stages ``conv``, the sums of a register tile, and ``gemm``, which keeps them."""
+    depth = problem.axes[0]
+    kd = te.reduce_axis((0, depth.taps), name="kd")
+    ic = te.reduce_axis((0, problem.icg), name="ic")
+    weights = form.weight_shape(problem)
+
+    def term(*index: Expr) -> Expr:
+        n, g, bd, bh, bw, ph, pw, qd, ob, a, b, t, lane = index
+        at = v[n, g, bd, bh, bw, ph, pw, qd * depth.stride + kd * depth.step, a, b, t, ic]
+        place = (g, ph, pw, ob // form.chunk, a, b, ob % form.chunk, kd, ic, lane)
+        return te.sum(at * packed[flat_index(place, weights)], axis=[kd, ic])
+
+    shape = (
+        *form.phase_shape(problem),
+        form.depth,
+        form.blocks(problem),
+        form.h.filtering.alpha,
+        form.w.filtering.alpha,
+        form.tiles,
+        form.tile_oc,
+    )
+    conv = te.compute(shape, term, name="conv")
+    return te.compute(shape, lambda *index: conv[index], name="gemm")
+
+
+def _transform_output(problem: Problem, form: WinogradForm, gemm: te.Tensor) -> Any:
+    """Stage ``half_y``, along w; gives the value of ``out`` before the epilogue, along h.
+
+    Channels-first results pass through ``ytile`` and, transposed, ``yrow``.
+    """
+    h, w = form.h, form.w
+    outer = (*form.phase_shape(problem), form.depth, form.blocks(problem))
+
+    def along_w(index: Sequence[Expr], t: Expr, a: Expr, j: Expr, lane: Expr) -> Expr:
+        products = [gemm[(*index, a, b, t, lane)] for b in range(w.filtering.alpha)]
+        return _pick(w.filtering.transform_output(products), j)
+
+    half = None
+    if h.filtering.alpha > 1:
+        half = te.compute(
+            (*outer, form.tiles, h.filtering.alpha, w.filtering.m, form.tile_oc),
+            lambda *index: along_w(index[:9], *index[9:]),
+            name="half_y",
+        )
+
+    def value(index: Sequence[Expr], row: Expr, column: Expr, lane: Expr) -> Expr:
+        tile_w = te.min(w.tile_of(column), w.tiles - 1) if form.spare_columns else w.tile_of(column)
+        t = h.tile_of(row) * w.tiles + tile_w
+        if half is None:
+            return along_w(index, t, 0, w.inside_tile(column), lane)
+        products = [
+            half[(*index, t, a, w.inside_tile(column), lane)] for a in range(h.filtering.alpha)
+        ]
+        return _pick(h.filtering.transform_output(products), h.inside_tile(row))
+
+    if form.channels_last:
+        return lambda *index: value(index[:9], *index[9:])
+    tile = te.compute(
+        (*outer, h.outputs, form.columns, form.tile_oc),
+        lambda *index: value(index[:9], *index[9:]),
+        name="ytile",
+    )
+    row = te.compute(
+        (*outer, h.outputs, form.tile_oc, form.columns),
+        lambda *index: tile[(*index[:10], index[11], index[10])],
+        name="yrow",
+    )
+    return lambda *index: row[(*index[:9], index[10], index[9], index[11])]
+
+
+def _placement(problem: Problem, form: WinogradForm) -> Placement:
+    """``out`` to the user's layout: tiles interleave with phases, whole blocks are cropped."""
+    channels = form.channels(problem)
+
+    def position(index: tuple[Expr, ...]) -> tuple[Any, Expr, list[Expr]]:
+        o = form.at(index)
+        space = [q * axis.phases + p for axis, p, q in zip(problem.axes, o.phase, o.q, strict=True)]
+        return o, o.b * form.tile_oc + o.v, space
+
+    def offset(*index: Expr) -> Expr:
+        o, c, space = position(index)
+        return problem.y.offset(o.n, o.g, c, tuple(space))
+
+    def guards(*index: Expr) -> list[Expr]:
+        _, c, space = position(index)
+        covered = form.covered(problem)
+        tests = [
+            at < axis.out_extent
+            for axis, at, outputs in zip(problem.axes, space, covered, strict=True)
+            if outputs * axis.phases > axis.out_extent
+        ]
+        if form.spare_columns and form.w.blocks > 1:
+            tests.append(index[-1] < form.w.outputs)
+        if form.blocks(problem) * form.tile_oc > channels:
+            tests.append(c < channels)
+        return tests
+
+    return Placement("out", "y", max(1, problem.y_elems), offset, guards)
+
+
+def declare_winograd_packing(spec: ConvSpec, problem: Problem, form: WinogradForm) -> Declaration:
+    """Declare ``pack``: u = Gh w Gw in float64, rounded once, in the order that conv reads."""
+    shape = form.weight_shape(problem)
+    h, w = form.h.filtering, form.w.filtering
+
+    def pack_weight(weight: te.Tensor) -> te.Tensor:
+        def value(*index: Expr) -> Expr:
+            g, ph, pw, chunk, a, b, inside, kd, ic, lane = index
+            block = chunk * form.chunk + inside
+            group, o, valid = output_channel(problem, form, g, block, lane)
+
+            def tap(kh: int, kw: int) -> Expr:
+                at = _weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
+                element = weight[weight_offset(spec, problem, group, o, ic, at)]
+                return element.astype("float64")
+
+            total = _combine(h, w, a, b, tap).astype("float32")
+            return tirx.if_then_else(tirx.all(*valid), total, 0.0) if valid else total
+
+        return te.compute(shape, value, name="packed_weight")
+
+    return declare_packed(spec, problem, form, shape, pack_weight)
+
+
+def _weight_tap(
+    spec: ConvSpec, problem: Problem, phases: Sequence[Expr], taps: Sequence[Expr]
+) -> Expr:
+    kernel = (1,) * (3 - spec.rank) + spec.kernel
+    at = [
+        kernel_index(axis, phase, tap, size, spec.flip)
+        for axis, phase, tap, size in zip(problem.axes, phases, taps, kernel, strict=True)
+    ]
+    return flat_index(at, kernel)
+
+
+def _combine(h: Filtering, w: Filtering, a: Expr, b: Expr, tap: Any) -> Expr:
+    """Sum over kh, kw of Gh[a][kh] Gw[b][kw] w[kh][kw]; the factors are chosen once per (a, b)."""
+    total = None
+    for kh in range(h.r):
+        row = None
+        for kw in range(w.r):
+            factor = _pick([tirx.const(float(g[kw]), "float64") for g in w.weight], b)
+            term = tap(kh, kw) * factor
+            row = term if row is None else row + term
+        factor = _pick([tirx.const(float(g[kh]), "float64") for g in h.weight], a)
+        scaled = row * factor
+        total = scaled if total is None else total + scaled
+    return total
+
+
+def _pick(values: Sequence[Expr], index: Expr) -> Expr:
+    """``values[index]``; folds to one of them where the loop over the index is unrolled."""
+    chain = values[-1]
+    for i in range(len(values) - 2, -1, -1):
+        chain = tirx.Select(index == i, values[i], chain)
+    return chain
