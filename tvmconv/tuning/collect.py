@@ -6,11 +6,13 @@ concentrates on what is fast; a model that ranks must also have seen what is slo
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
 
 from tvmconv.choose import consider
 from tvmconv.template import Task, Template
@@ -59,12 +61,12 @@ def plan(task: Task, configs: int, seed: int) -> list[Trial]:
 
 def pick(task: Task, template: Template, count: int, seed: int) -> list[Config]:
     """The default, the best by predicted cycles, and random valid configs, without duplicates."""
-    rng = random.Random(f"{seed}|{task.spec}|{template.id}")
-    pool = list(template.shortlist(task)) + sample_valid(template.space(task), RANKED, rng)
+    rng = np.random.default_rng([seed, crc32(f"{task.spec}|{template.id}".encode())])
+    drawn = sample_valid(template.space(task), RANKED, rng)
+    pool = [*template.shortlist(task), *drawn]
     ranked = sorted(dict.fromkeys(pool), key=lambda config: template.cycles(task, config))
     top = ranked[: round(count * TOP_SHARE)]
-    spread = [config for config in ranked if config not in set(top)]
-    rng.shuffle(spread)
+    spread = [drawn[int(at)] for at in rng.permutation(len(drawn))]
     return list(dict.fromkeys([template.default(task), *top, *spread]))[:count]
 
 
