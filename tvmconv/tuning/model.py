@@ -1,0 +1,375 @@
+"""The cost model: gradient-boosted trees that correct a template's analytic prediction.
+
+One pair of boosters per template serves all its specs and targets:
+
+* a regression of ``log(seconds / analytic cycles)``, whose answers are seconds, so that configs of
+  different templates and algorithms compare;
+* below RANKED_ROWS measurements a ranking by pairs within each spec (``rank:pairwise`` over the
+  mean of all pairs; the default, the topmost pairs only, loses the order of the rest). It needs no
+  scale and is better than the regression as long as there is little to learn a scale from.
+
+Only this file imports xgboost, and only when a model is trained, loaded or asked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmconv.errors import (
+    EnvironmentProblem,
+    InvalidConfig,
+    RecordsError,
+    TvmconvError,
+    UnsupportedSpec,
+)
+from tvmconv.space import Config
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load as load_target
+from tvmconv.template import Task, Template, get_template
+from tvmconv.tuning.features import Table, tabulate
+from tvmconv.tuning.records import Record, tuning_key
+
+Floats = NDArray[np.float64]
+
+FORMAT = 1
+RANKED_ROWS = 256
+# A config that failed counts as this much slower than the slowest of its spec that worked.
+FAILED_FACTOR = 2.0
+# With as many own measurements of a spec, its own offset counts as much as the prior's.
+OFFSET_ROWS = 3.0
+# A device that went away says nothing of the config that was on it.
+IGNORED = ("device_lost",)
+SHAPE: dict[str, Any] = {
+    "tree_method": "hist",
+    "max_depth": 6,
+    "eta": 0.12,
+    "subsample": 0.8,
+    "colsample_bytree": 0.6,
+    "min_child_weight": 2.0,
+    "lambda": 2.0,
+    "nthread": 1,
+    "verbosity": 0,
+}
+REGRESSION = {"objective": "reg:squarederror", "base_score": 0.0}
+RANKING = {
+    "objective": "rank:pairwise",
+    "lambdarank_pair_method": "mean",
+    "lambdarank_num_pair_per_sample": 8,
+    "base_score": 0.0,
+}
+
+
+def xgboost() -> Any:
+    """The package.
+
+    Raises:
+        EnvironmentProblem: it is not installed.
+    """
+    try:
+        import xgboost as package
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "xgboost", f"not installed ({error})", "any since 3.0; run: pip install xgboost-cpu"
+        ) from None
+    return package
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Measurements of one template.
+
+    Attributes:
+        names: of the feature columns.
+        features: one row per measurement.
+        log_cycles: analytic prediction of each.
+        log_seconds: what was measured, or what a failure counts as.
+        groups: number of the spec, target and threads of each.
+        keys: their names.
+    """
+
+    names: tuple[str, ...]
+    features: NDArray[np.float32]
+    log_cycles: Floats
+    log_seconds: Floats
+    groups: NDArray[np.int64]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Boosters of one template, upon those of a prior where there is one.
+
+    Attributes:
+        names: the feature columns that the boosters expect.
+        regression: of log(seconds / cycles) less what the prior says.
+        ranking: of the order within a group, less fast first; None when there is data for scale.
+        offsets: of the specs that were measured, to add to the prior.
+        default_offset: of all others.
+        prior: what was known before.
+    """
+
+    names: tuple[str, ...]
+    regression: Any
+    ranking: Any = None
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    default_offset: float = 0.0
+    prior: Fitted | None = None
+
+    def log_ratio(self, table: NDArray[np.float32], key: str) -> Floats:
+        """log(seconds / cycles) of each row."""
+        return self.margin(table, key) + _ask(self.regression, table)
+
+    def margin(self, table: NDArray[np.float32], key: str) -> Floats:
+        """What is known without this fit's own trees."""
+        before = self.prior.log_ratio(table, key) if self.prior else np.zeros(len(table))
+        return before + self.offsets.get(key, self.default_offset)
+
+
+class CostModel:
+    """Predicted seconds of configs; see the module."""
+
+    def __init__(self, fitted: Mapping[str, Fitted]) -> None:
+        """Take the boosters of each template id."""
+        self._fitted = dict(fitted)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Ids of the templates that it was trained for."""
+        return tuple(sorted(self._fitted))
+
+    @classmethod
+    def fit(
+        cls,
+        records: Sequence[Record],
+        *,
+        prior: CostModel | None = None,
+        seed: int = 0,
+        rounds: int = 120,
+    ) -> CostModel:
+        """Train on records of any specs and targets; those that no longer apply are left out.
+
+        Args:
+            records: measurements, failures included.
+            prior: a model of other specs, whose predictions this one corrects.
+            seed: of the sampling of rows and columns; the same gives the same model.
+            rounds: trees per booster.
+
+        Raises:
+            EnvironmentProblem: xgboost is not installed.
+        """
+        fitted = dict(prior._fitted) if prior else {}
+        for template_id, of_template in _by_template(records).items():
+            rows = _rows(template_id, of_template)
+            if rows is not None:
+                before = prior._usable(template_id, rows.names) if prior else None
+                fitted[template_id] = _fit(rows, before, seed, rounds)
+        return cls(fitted)
+
+    def knows(self, template_id: str) -> bool:
+        """Whether there is anything to predict a template from."""
+        return template_id in self._fitted
+
+    def predict(self, task: Task, template: Template, configs: Sequence[Config]) -> Floats:
+        """Seconds of each config.
+
+        Raises:
+            RecordsError: the model does not know the template, or knew it with other features.
+        """
+        if not configs:
+            return np.zeros(0)
+        table = tabulate(task, template, configs)
+        fitted = self._require(template.id, table)
+        seconds: Floats = np.exp(fitted.log_ratio(table.rows, _key(task)) + table.log_cycles)
+        return seconds
+
+    def score(self, task: Task, template: Template, configs: Sequence[Config]) -> Floats:
+        """A number per config that puts the fast ones first; comparable within this call alone.
+
+        Raises:
+            RecordsError: as ``predict``.
+        """
+        if not configs:
+            return np.zeros(0)
+        table = tabulate(task, template, configs)
+        fitted = self._require(template.id, table)
+        if fitted.ranking is None:
+            return fitted.log_ratio(table.rows, _key(task)) + table.log_cycles
+        before = fitted.margin(table.rows, _key(task)) + table.log_cycles
+        return before - _ask(fitted.ranking, table.rows)
+
+    def _usable(self, template_id: str, names: tuple[str, ...]) -> Fitted | None:
+        fitted = self._fitted.get(template_id)
+        return fitted if fitted and fitted.names == names else None
+
+    def _require(self, template_id: str, table: Table) -> Fitted:
+        fitted = self._fitted.get(template_id)
+        if fitted is None:
+            raise RecordsError("template", template_id, ", ".join(self.templates) or "none yet")
+        if fitted.names != table.names:
+            raise RecordsError(f"the model of {template_id} was trained on other features")
+        return fitted
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as compressed JSON; the same model gives the same bytes.
+
+        Raises:
+            RecordsError: it stands on a prior, or the file cannot be written.
+        """
+        templates = {}
+        for template_id, fitted in sorted(self._fitted.items()):
+            if fitted.prior is not None:
+                raise RecordsError("a model that corrects a prior cannot be saved without it")
+            templates[template_id] = {
+                "names": list(fitted.names),
+                "offset": fitted.default_offset,
+                "booster": bytes(fitted.regression.save_raw("json")).decode("utf-8"),
+            }
+        text = json.dumps({"format": FORMAT, "templates": templates})
+        try:
+            with Path(path).open("wb") as file, gzip.GzipFile("", "wb", 9, file, 0) as packed:
+                packed.write(text.encode("utf-8"))
+        except OSError as error:
+            raise RecordsError(f"cannot write {path}: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> CostModel:
+        """Read a saved model.
+
+        Raises:
+            RecordsError: the file cannot be read, or is not a model of this format.
+            EnvironmentProblem: xgboost is not installed.
+        """
+        package = xgboost()
+        try:
+            data = json.loads(gzip.decompress(Path(path).read_bytes()))
+            if data["format"] != FORMAT:
+                raise RecordsError(f"format of {path}", data["format"], str(FORMAT))
+            fitted = {}
+            for template_id, saved in data["templates"].items():
+                booster = package.Booster({"nthread": 1})
+                booster.load_model(bytearray(saved["booster"].encode("utf-8")))
+                fitted[template_id] = Fitted(
+                    tuple(saved["names"]), booster, default_offset=float(saved["offset"])
+                )
+        except OSError as error:
+            raise RecordsError(f"cannot read {path}: {error}") from error
+        except (EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordsError(f"{path} is no cost model: {error!r}") from error
+        return cls(fitted)
+
+
+def _key(task: Task) -> str:
+    return f"{tuning_key(task.spec)} {task.target.id} {task.threads}"
+
+
+def _ask(booster: Any, table: NDArray[np.float32]) -> Floats:
+    answer = booster.inplace_predict(table, predict_type="margin")
+    return np.asarray(answer, dtype=np.float64)
+
+
+def _by_template(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status not in IGNORED and _is_known(record.template):
+            found.setdefault(record.template, []).append(record)
+    return dict(sorted(found.items()))
+
+
+def _is_known(template_id: str) -> bool:
+    try:
+        get_template(template_id)
+    except UnsupportedSpec:
+        return False
+    return True
+
+
+def _rows(template_id: str, records: Sequence[Record]) -> Rows | None:
+    """Features of records, spec by spec; None when none of them applies any more."""
+    by_key: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        by_key.setdefault(record.key, []).append(record)
+    template = get_template(template_id)
+    tables: list[Table] = []
+    seconds: list[float] = []
+    groups: list[int] = []
+    keys: list[str] = []
+    for (spec, target, threads), some in by_key.items():
+        try:
+            task = Task(ConvSpec.parse(spec), load_target(target), threads)
+        except TvmconvError:
+            continue
+        if template.supports(task) is not None:
+            continue
+        knobs = tuple(template.space(task).knobs)
+        applying = [(r, c) for r in some if (c := _config_of(knobs, r.config)) is not None]
+        worked = [r.score for r, _ in applying if r.status == "ok"]
+        if not worked:
+            continue
+        tables.append(tabulate(task, template, [config for _, config in applying]))
+        failed = FAILED_FACTOR * max(worked)
+        seconds += [r.score if r.status == "ok" else failed for r, _ in applying]
+        groups += [len(keys)] * len(applying)
+        keys.append(_key(task))
+    if not tables:
+        return None
+    return Rows(
+        tables[0].names,
+        np.concatenate([table.rows for table in tables]),
+        np.concatenate([table.log_cycles for table in tables]),
+        np.log(np.array(seconds)),
+        np.array(groups, dtype=np.int64),
+        tuple(keys),
+    )
+
+
+def _config_of(knobs: tuple[str, ...], text: str) -> Config | None:
+    """The config when it has the space's knobs; values that are no choice any more still teach."""
+    try:
+        config = Config.parse(text)
+    except InvalidConfig:
+        return None
+    return config if tuple(name for name, _ in config.items) == knobs else None
+
+
+def _fit(rows: Rows, prior: Fitted | None, seed: int, rounds: int) -> Fitted:
+    before, offsets = np.zeros(len(rows.groups)), np.zeros(len(rows.keys))
+    target = rows.log_seconds - rows.log_cycles
+    for group, key in enumerate(rows.keys):
+        mine = rows.groups == group
+        if prior is not None:
+            before[mine] = prior.log_ratio(rows.features[mine], key)
+            count = float(mine.sum())
+            offsets[group] = np.median(target[mine] - before[mine]) * count / (count + OFFSET_ROWS)
+    default = 0.0 if prior is not None else float(np.median(target))
+    offsets = offsets if prior is not None else np.full(len(rows.keys), default)
+    margin = before + offsets[rows.groups]
+    # Fast configs are what is looked for: a slow one counts by how near it is to the best.
+    best = np.full(len(rows.keys), np.inf)
+    np.minimum.at(best, rows.groups, rows.log_seconds)
+    weights = np.maximum(0.1, np.exp(best[rows.groups] - rows.log_seconds))
+    parameters = SHAPE | {"seed": seed}
+    package = xgboost()
+    matrix = package.DMatrix(rows.features, label=target - margin, weight=weights)
+    regression = package.train(parameters | REGRESSION, matrix, rounds)
+    ranking = None
+    if len(rows.groups) < RANKED_ROWS:
+        faster = rows.log_seconds.max() - rows.log_seconds
+        matrix = package.DMatrix(rows.features, label=faster, qid=rows.groups)
+        matrix.set_base_margin(-(margin + rows.log_cycles))
+        ranking = package.train(parameters | RANKING, matrix, rounds)
+    return Fitted(
+        rows.names,
+        regression,
+        ranking,
+        dict(zip(rows.keys, offsets.tolist(), strict=True)) if prior else {},
+        default,
+        prior,
+    )
