@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tvmconv.make import depthwise_separable as depthwise_separable
     from tvmconv.make import spatially_separable as spatially_separable
     from tvmconv.spec import ConvSpec as ConvSpec
+    from tvmconv.tuning.tune import tune as tune
     from tvmconv.validate import validate as validate
 
 __version__ = "0.1.0"
@@ -74,6 +75,7 @@ _HOME: dict[str, str] = {
     "compile": "tvmconv.kernel",
     "export": "tvmconv.bundle",
     "load": "tvmconv.bundle",
+    "tune": "tvmconv.tuning.tune",
     "validate": "tvmconv.validate",
 }
 

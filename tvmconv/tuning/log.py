@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Measured = tuple[str, str]  # template, config
 # A device's death says nothing about the config that it was measuring.
+# What decides which code comes out.
+CODE_VERSIONS = ("tvmconv", "apache-tvm")
 UNDECIDED = frozenset({"device_lost"})
 
 
@@ -58,12 +60,23 @@ class Log:
             config=str(trial.config),
             status=outcome.status,
             message=outcome.message,
-            seconds=outcome.seconds,
+            # Five digits are a hundredth of what two samples of one kernel differ by.
+            seconds=tuple(float(f"{sample:.5g}") for sample in outcome.seconds),
             stage=stage,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._journal.append(record)
         return record
+
+    def comparable(self, records: Iterable[Record]) -> tuple[Record, ...]:
+        """Those of the same CPU and versions: only their times compare with this run's."""
+        mine = self._shared
+        return tuple(
+            r
+            for r in records
+            if r.cpu == mine.cpu
+            and all(r.versions.get(name) == mine.versions[name] for name in CODE_VERSIONS)
+        )
 
 
 def read_existing(path: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:

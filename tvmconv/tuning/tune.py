@@ -1,0 +1,145 @@
+"""`tune`: measure many configs of many specs within a budget, and keep all that was learnt.
+
+A run begins with the default and the model's first picks of every spec in turn. Then each next
+batch goes to the spec where it is expected to save most; the model is trained again as results come
+in. Every 32 trials and at the end the best are measured against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvmconv.errors import ArgumentError
+from tvmconv.target import load
+from tvmconv.template import Task
+from tvmconv.tolerance import DEFAULT_MAX_ERROR
+from tvmconv.tuning.layer import open_layer
+from tvmconv.tuning.log import Log, of_task, read_existing
+from tvmconv.tuning.measure import Measurer
+from tvmconv.tuning.model import CostModel, xgboost
+from tvmconv.tuning.records import tuning_key
+from tvmconv.tuning.result import OnEvent, TuneResult, ignore_event
+from tvmconv.tuning.session import Budget, Session
+
+if TYPE_CHECKING:
+    from tvmconv.spec import ConvSpec
+    from tvmconv.target import Target
+
+DEFAULT_RECORDS = "tvmconv-records.jsonl"
+DEFAULT_TRIALS = 64
+PATIENCE = 96
+
+
+def tune(
+    specs: Sequence[ConvSpec] | ConvSpec,
+    target: str | Target = "host",
+    *,
+    minutes: float | None = None,
+    trials: int | None = None,
+    records: str | Path = DEFAULT_RECORDS,
+    resume: bool = True,
+    seed: int = 0,
+    threads: int = 1,
+    algorithm: str | None = None,
+    max_error: float = DEFAULT_MAX_ERROR,
+    weights: Sequence[float] | None = None,
+    prior: CostModel | None = None,
+    patience: int = PATIENCE,
+    measurer: Measurer | None = None,
+    on_event: OnEvent = ignore_event,
+) -> TuneResult:
+    """Find fast configs by measuring; `tvmconv.compile(..., records=...)` then uses them.
+
+    Args:
+        specs: what to tune; those that differ in their epilogue alone are tuned once.
+        target: must run here, unless a measurer of another machine is given.
+        minutes: budget of time; with both, whichever ends first.
+        trials: budget of measurements, per spec on average (default: 64 without ``minutes``).
+        records: JSON-lines file to add to; what it holds is not measured again.
+        resume: False measures again what the file holds, and adds to it.
+        seed: of the search.
+        threads: of the kernels.
+        algorithm: an algorithm or template id to stay with.
+        max_error: largest relative error that an algorithm may have.
+        weights: how often each spec occurs; default: once.
+        prior: a cost model of other specs; default: the one that ships.
+        patience: trials of a spec without an improvement of 1 % after which it is left alone.
+        measurer: who measures; default: this machine.
+        on_event: hears of each trial.
+
+    Raises:
+        ArgumentError: an argument that makes no sense.
+        UnsupportedSpec: a spec that no template takes.
+        EnvironmentProblem: xgboost, torch or a C compiler is missing.
+        RecordsError: the records cannot be written; what was measured before is in the file.
+    """
+    given = [specs] if not isinstance(specs, Sequence) else list(specs)
+    counts = _check(given, minutes, trials, weights, patience)
+    if minutes is None and trials is None:
+        trials = DEFAULT_TRIALS
+    xgboost()
+    chosen = load(target)
+    known, problems = read_existing(records) if resume else ((), ())
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(records, threads))
+        weighed = _distinct(given, counts)
+        tasks = [Task(spec, chosen, threads, max_error) for spec in weighed]
+        layers = [
+            open_layer(
+                task,
+                algorithm,
+                log.comparable(of_task(known, task)),
+                weight=weighed[task.spec],
+                patience=patience,
+                seed=seed + number,
+            )
+            for number, task in enumerate(tasks)
+        ]
+        if measurer is None:
+            from tvmconv.tuning.local import LocalMeasurer
+
+            measurer = stack.enter_context(LocalMeasurer(chosen, threads))
+        budget = Budget(minutes, trials * len(layers) if trials is not None else None)
+        session = Session(layers, measurer, log, budget, prior, on_event, seed)
+        stopped = session.run()
+    return TuneResult(
+        layers=tuple(layer.tuned for layer in layers),
+        records=str(records),
+        trials=session.trials,
+        elapsed=budget.elapsed,
+        stopped=stopped,
+        warnings=(*problems, *session.warnings),
+    )
+
+
+def _distinct(specs: Sequence[ConvSpec], weights: Sequence[float]) -> dict[ConvSpec, float]:
+    """The specs that differ in more than their epilogue, with the sum of their weights."""
+    kept: dict[str, ConvSpec] = {}
+    found: dict[ConvSpec, float] = {}
+    for spec, weight in zip(specs, weights, strict=True):
+        first = kept.setdefault(tuning_key(spec), spec)
+        found[first] = found.get(first, 0.0) + weight
+    return found
+
+
+def _check(
+    specs: Sequence[ConvSpec],
+    minutes: float | None,
+    trials: int | None,
+    weights: Sequence[float] | None,
+    patience: int,
+) -> Sequence[float]:
+    if not specs:
+        raise ArgumentError("specs", (), "at least one")
+    if minutes is not None and not minutes > 0:
+        raise ArgumentError("minutes", minutes, "more than 0")
+    if trials is not None and trials < 1:
+        raise ArgumentError("trials", trials, "at least 1")
+    if patience < 1:
+        raise ArgumentError("patience", patience, "at least 1")
+    if weights is not None and len(weights) != len(specs):
+        raise ArgumentError("weights", len(weights), f"one per spec ({len(specs)})")
+    return weights if weights is not None else [1.0] * len(specs)
