@@ -1,22 +1,50 @@
-"""Which template compiles a spec, and why: each candidate with its predicted time or reason."""
+"""Which template and config compile a spec, and why: each candidate with its time or its reason.
+
+Three tiers, the first that has an answer:
+
+* tuned: the best record of this spec, target and number of threads, the caller's before ours;
+* predicted: the shipped cost model ranks the shortlist of every template;
+* analytic: each template's default, ranked by its own predicted cycles.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import exp
 
-from tvmconv.errors import UnsupportedSpec
+from tvmconv.errors import InvalidConfig, RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.space import Config
-from tvmconv.template import Task, Template, templates
+from tvmconv.template import Task, Template, get_template, templates
+from tvmconv.tolerance import get_accuracy
+from tvmconv.tuning.features import tabulate
+from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_source
+from tvmconv.tuning.model import CostModel
+from tvmconv.tuning.records import Record, best_records
+
+TIERS = ("tuned", "predicted", "analytic")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A template's answer to a task: a config and its predicted cycles, or why it declined."""
+    """A template's answer to a task.
+
+    Attributes:
+        template: whose answer it is.
+        config: None when the template declined.
+        cycles: predicted by the template itself; infinite when it declined.
+        reason: what is expected of the config, or why there is none.
+        tier: where the config came from, empty when there is none.
+        seconds: measured or predicted by the cost model; None when neither is there.
+    """
 
     template: Template
     config: Config | None
     cycles: float
     reason: str
+    tier: str = ""
+    seconds: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -24,29 +52,54 @@ class Candidate:
         return self.config is not None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """All candidates, the chosen one first, and what was known but did not apply."""
+
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def best(self) -> Candidate:
+        """The chosen one."""
+        return self.candidates[0]
+
+
 def consider(task: Task) -> tuple[Candidate, ...]:
-    """Every template of the target's family, the fastest by prediction first."""
+    """Every template's default for the task, the fastest by predicted cycles first."""
     found = []
     for template in templates(task.target.family):
         reason = template.supports(task)
-        if reason is not None:
-            found.append(Candidate(template, None, float("inf"), reason))
-            continue
         try:
-            config = template.default(task)
+            config = template.default(task) if reason is None else None
+            reason = reason or too_inexact(task, template, config)
         except UnsupportedSpec as error:
-            found.append(Candidate(template, None, float("inf"), error.message))
+            reason = error.message
+        if reason is not None or config is None:
+            found.append(Candidate(template, None, float("inf"), reason or ""))
             continue
         cycles = template.cycles(task, config)
-        found.append(Candidate(template, config, cycles, f"{cycles:.3g} cycles predicted"))
+        reason = f"{cycles:.3g} cycles predicted"
+        found.append(Candidate(template, config, cycles, reason, "analytic"))
     return tuple(sorted(found, key=lambda c: c.cycles))
 
 
-def choose(task: Task, algorithm: str | None = None) -> Candidate:
+def choose(task: Task, algorithm: str | None = None, records: Paths = None) -> Candidate:
     """The best candidate, or the best one of a forced algorithm or template id.
 
     Raises:
         UnsupportedSpec: when nothing fits; the error lists every template's reason.
+        RecordsError: a records file that cannot be read.
+    """
+    return decide(task, algorithm, records).best
+
+
+def decide(task: Task, algorithm: str | None = None, records: Paths = None) -> Choice:
+    """All candidates with what is known of them, the chosen one first.
+
+    Raises:
+        UnsupportedSpec: when nothing fits; the error lists every template's reason.
+        RecordsError: a records file that cannot be read.
     """
     considered = consider(task)
     wanted = [c for c in considered if algorithm in (None, c.template.algorithm, c.template.id)]
@@ -57,4 +110,152 @@ def choose(task: Task, algorithm: str | None = None) -> Candidate:
     if not wanted[0].fits:
         reasons = "; ".join(f"{c.template.id}: {c.reason}" for c in wanted)
         raise UnsupportedSpec(f"{task.spec} on {task.target.id}: no template fits ({reasons})")
-    return wanted[0]
+    others = tuple(
+        replace(c, reason=f"not asked for: algorithm is {algorithm}", config=None, tier="")
+        for c in considered
+        if c not in wanted
+    )
+    notes: list[str] = []
+    wanted = _predicted(task, wanted, notes)
+    tuned = _tuned(task, {c.template.id for c in wanted if c.fits}, records, notes)
+    if tuned is not None:
+        wanted = [tuned, *(c for c in wanted if c.template.id != tuned.template.id)]
+    return Choice((*wanted, *others), tuple(notes))
+
+
+def too_inexact(task: Task, template: Template, config: Config | None) -> str | None:
+    """Why a config's answers are not exact enough for the task, or None."""
+    if config is None:
+        return None
+    error = get_accuracy(template.accuracy(task, config)).relative_error
+    if error > task.max_error:
+        return f"relative error {error:.2g} above max_error {task.max_error:.2g}"
+    return None
+
+
+def _predicted(task: Task, wanted: list[Candidate], notes: list[str]) -> list[Candidate]:
+    """The candidates with the config that the cost model likes best, sorted by its seconds."""
+    model, reason = prior(task.target.family)
+    if model is None:
+        notes.append(reason)
+        return wanted
+    found = [_ask(model, task, candidate, notes) for candidate in wanted]
+    per_cycle = model.seconds_per_cycle
+    return sorted(found, key=lambda c: c.cycles * per_cycle if c.seconds is None else c.seconds)
+
+
+def _ask(model: CostModel, task: Task, candidate: Candidate, notes: list[str]) -> Candidate:
+    """The candidate with the best of its template's shortlist; as it is when unknown."""
+    template = candidate.template
+    if candidate.config is None or not model.knows(template.id):
+        return candidate
+    one = replace(task, threads=1)
+    try:
+        configs = [
+            config
+            for config in dict.fromkeys((template.default(one), *template.shortlist(one)))
+            if too_inexact(one, template, config) is None
+        ]
+        seconds = model.predict(one, template, configs)
+        best = configs[int(seconds.argmin())]
+        config = _spread(task, template, best)
+    except (RecordsError, InvalidConfig) as error:
+        notes.append(f"{template.id} is not predicted: {error}")
+        return candidate
+    expected = float(seconds.min()) * _gain(task, template, best, config)
+    text = f"{1e6 * expected:.3g} us predicted"
+    cycles = template.cycles(task, config)
+    return Candidate(template, config, cycles, text, "predicted", expected)
+
+
+def _spread(task: Task, template: Template, config: Config) -> Config:
+    """A one-thread config for the task's threads.
+
+    Raises:
+        InvalidConfig: it does not apply there.
+    """
+    spread = config if task.threads == 1 else template.spread(task, config)
+    template.space(task).check(spread)
+    return spread
+
+
+def _gain(task: Task, template: Template, one: Config, spread: Config) -> float:
+    """By what factor the analytic prediction changes from one thread to the task's."""
+    if task.threads == 1:
+        return 1.0
+    before = tabulate(replace(task, threads=1), template, [one]).log_cycles[0]
+    return exp(tabulate(task, template, [spread]).log_cycles[0] - before)
+
+
+def _tuned(task: Task, ids: set[str], records: Paths, notes: list[str]) -> Candidate | None:
+    """The best record that applies, of the caller's files or else of ours."""
+    own = own_sources(records)
+    for source in own:
+        notes.extend(map(str, source.problems))
+    shipped = shipped_source(task.target)
+    for sources in (own, () if shipped is None else (shipped,)):
+        for threads in dict.fromkeys((task.threads, 1)):
+            best = _best_of(task, threads, ids, sources, notes)
+            if best is not None:
+                return best
+    return None
+
+
+def _best_of(
+    task: Task, threads: int, ids: set[str], sources: Iterable[Source], notes: list[str]
+) -> Candidate | None:
+    """The best applying record that was measured with this number of threads."""
+    measured = replace(task, threads=threads)
+    applying: list[Record] = []
+    refused: Counter[str] = Counter()
+    for source in sources:
+        for record in source.of(task):
+            if record.status != "ok":
+                continue
+            reason = _refusal(measured, record, ids)
+            if reason is None:
+                applying.append(record)
+            elif threads == task.threads:
+                refused[f"{source.name}: {reason}"] += 1
+    notes.extend(f"{reason} ({count} records)" for reason, count in refused.items())
+    defaults = {
+        template_id: str(get_template(template_id).default(measured))
+        for template_id in {record.template for record in applying}
+    }
+    ranked = best_records(applying, lambda r: r.config == defaults[r.template])
+    if not ranked:
+        return None
+    best = ranked[0]
+    fastest_trial = min(applying, key=lambda r: r.score)
+    if best.config == defaults[best.template] and fastest_trial.config != best.config:
+        notes.append(f"{fastest_trial.config} was no faster than the default when measured again")
+    template = get_template(best.template)
+    one = Config.parse(best.config)
+    try:
+        config = one if threads == task.threads else _spread(task, template, one)
+    except InvalidConfig as error:
+        notes.append(f"one thread's record does not serve {task.threads}: {error.message}")
+        return None
+    gain = 1.0 if threads == task.threads else _gain(task, template, one, config)
+    when = f"{best.stage} of {best.time[:10] or 'unknown date'}"
+    text = f"{1e6 * best.score:.3g} us measured ({when}"
+    text += ")" if threads == task.threads else f", one thread; spread over {task.threads})"
+    cycles = template.cycles(task, config)
+    return Candidate(template, config, cycles, text, "tuned", best.score * gain)
+
+
+def _refusal(task: Task, record: Record, ids: set[str]) -> str | None:
+    """Why a record of the task's spec does not apply, or None."""
+    if record.target != task.target.id:
+        return f"measured for {record.target}, not {task.target.id}"
+    if record.threads != task.threads:
+        return f"measured with {record.threads} threads, not {task.threads}"
+    try:
+        template = get_template(record.template)
+        config = Config.parse(record.config)
+        if record.template not in ids:
+            return f"{record.template} does not take the task or was not asked for"
+        template.space(task).check(config)
+        return too_inexact(task, template, config)
+    except TvmconvError as error:
+        return error.message

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tvmconv import tensors
 from tvmconv.batch_norm import BatchNorm, fold_batch_norm
 from tvmconv.build import Built, build
-from tvmconv.choose import choose
-from tvmconv.errors import ArgumentError, UnsupportedSpec
+from tvmconv.choose import choose, too_inexact
+from tvmconv.errors import ArgumentError, InvalidConfig, UnsupportedSpec
 from tvmconv.layer import Layer
 from tvmconv.library import Library, open_library
 from tvmconv.runtime import KernelSymbol
@@ -26,6 +26,8 @@ from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, get_template
+from tvmconv.tolerance import DEFAULT_MAX_ERROR
+from tvmconv.tuning.knowledge import Paths
 
 Tensor = Any
 Array = NDArray[np.float32]
@@ -39,6 +41,8 @@ def compile(
     algorithm: str | None = None,
     config: Config | str | None = None,
     threads: int = 1,
+    max_error: float = DEFAULT_MAX_ERROR,
+    records: Paths = None,
 ) -> Kernel:
     """Compile a convolution for a target.
 
@@ -48,10 +52,14 @@ def compile(
         algorithm: force an algorithm ("direct") or a template id ("x86.depthwise").
         config: force a template's config; needs ``algorithm`` to be a template id.
         threads: for how many threads to split the work; also the default of each call.
+        max_error: largest relative error that an algorithm may have (docs/tolerances.md).
+        records: a file of measurements, or several; the best that apply are used, before those
+            that ship. ``tvmconv inspect`` says why one does not apply.
 
     Raises:
         UnsupportedSpec: no template takes the spec, or a tensor has 2**31 elements or more.
-        InvalidConfig: the config does not apply.
+        InvalidConfig: the config does not apply, or is not exact enough.
+        RecordsError: a records file cannot be read.
         TargetError: no such target.
         BuildFailed: TVM, LLVM or the linker failed.
     """
@@ -61,7 +69,7 @@ def compile(
     if not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise ArgumentError("threads", threads, "an int from 1 to 1024")
     _check_supported(spec)
-    task = Task(spec, load(target), threads)
+    task = Task(spec, load(target), threads, check_max_error(max_error))
     if config is not None:
         if algorithm is None:
             raise ArgumentError("algorithm", None, "a template id when config is given")
@@ -70,10 +78,14 @@ def compile(
         if reason is not None:
             raise UnsupportedSpec(f"{template.id} does not take {spec}: {reason}")
         chosen = Config.parse(config) if isinstance(config, str) else config
+        template.space(task).check(chosen)
+        reason = too_inexact(task, template, chosen)
+        if reason is not None:
+            raise InvalidConfig(f"config {chosen}: {reason}")
         tier = "forced"
     else:
-        candidate = choose(task, algorithm)
-        template, tier = candidate.template, "analytic"
+        candidate = choose(task, algorithm, records)
+        template, tier = candidate.template, candidate.tier
         assert candidate.config is not None
         chosen = candidate.config
     symbol = symbol_of(task, template.id, chosen)
@@ -92,6 +104,17 @@ def compile(
         built=built,
         compile_seconds=seconds,
     )
+
+
+def check_max_error(value: float) -> float:
+    """The value when it is a positive number.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ArgumentError("max_error", value, "a number above 0, such as 1e-5")
+    return float(value)
 
 
 def _check_supported(spec: ConvSpec) -> None:
@@ -120,7 +143,7 @@ class Kernel:
         algorithm: the algorithm of that template.
         accuracy: the entry of tolerance.ACCURACIES that bounds its answers.
         config: the schedule's config.
-        tier: where the config came from: "analytic" or "forced".
+        tier: where the config came from: "tuned", "predicted", "analytic" (choose.py) or "forced".
         threads: default thread count of a call.
         symbol: name of the C functions, ``<symbol>_run`` and ``<symbol>_pack``.
         built: machine code and listings.

@@ -33,7 +33,14 @@ from tvmconv.reference import (
     finish,
     from_canonical,
 )
-from tvmconv.tolerance import DIRECT, EXACT_ACTIVATIONS, activation_bound, error_bound
+from tvmconv.tolerance import (
+    DEFAULT_MAX_ERROR,
+    DIRECT,
+    EXACT_ACTIVATIONS,
+    activation_bound,
+    error_bound,
+    get_accuracy,
+)
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -102,7 +109,11 @@ def validate(kernel: Kernel, *, seed: int = 0) -> Report:
 def reproducer(kernel: Kernel, seed: int) -> str:
     """Write the command line that validates this very kernel with this seed."""
     parts = [kernel.spec.reproducer, f"--target {kernel.target.id}"]
-    parts.append(f"--algorithm {kernel.template_id}")
+    # The config too: what would be chosen changes with records and with the shipped model.
+    parts.append(f"--algorithm {kernel.template_id} --config {kernel.config}")
+    error = get_accuracy(kernel.accuracy).relative_error
+    if error > DEFAULT_MAX_ERROR:
+        parts.append(f"--max-error {error:g}")
     if kernel.threads != 1:
         parts.append(f"--threads {kernel.threads}")
     return " ".join([*parts, f"--seed {seed}"])

@@ -111,8 +111,10 @@ def test_inspect(tvmconv: Command) -> None:
         "kernels"
     ]
     assert kernel["arithmetic"]["multiply-adds"] == 8 * 81 * 4 * 9
-    assert kernel["template"] in [c["template"] for c in kernel["choice"] if c["chosen"]]
-    assert all(c["reason"] for c in kernel["choice"])
+    assert kernel["template"] in [
+        c["template"] for c in kernel["choice"]["candidates"] if c["chosen"]
+    ]
+    assert all(c["reason"] for c in kernel["choice"]["candidates"])
     assert "def " in kernel["tir"]
     assert kernel["hot"]["arithmetic"] > 0
 

@@ -1,7 +1,11 @@
-"""The choice of a template: the cheapest that takes the spec, or the forced one, or all reasons."""
+"""The choice of a template: the cheapest that takes the spec, or the forced one, or all reasons.
+
+Here without records and cost model; tests/tuning/test_tiers.py has those.
+"""
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,9 +15,15 @@ from tvmconv.choose import Candidate, choose, consider
 from tvmconv.errors import ArgumentError, InvalidConfig, TargetError, UnsupportedSpec
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
-from tvmconv.template import Task, templates
+from tvmconv.template import Task, get_template, templates
 
 SPEC = tc.conv2d((1, 8, 9, 9), 8, 3, padding=1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tvmconv.choose.prior", lambda family: (None, "no cost model"))
+    monkeypatch.setattr("tvmconv.choose.shipped_source", lambda target: None)
 
 
 def ids(found: tuple[Candidate, ...]) -> list[str]:
@@ -42,7 +52,9 @@ def test_every_candidate_is_told_fastest_first() -> None:
 def test_the_fastest_by_prediction_is_chosen() -> None:
     task = Task(SPEC, load("x86_64_v3"))
     assert choose(task) == consider(task)[0]
-    assert choose(task, "direct") == consider(task)[0]
+    direct = [c for c in consider(task) if c.template.algorithm == "direct"]
+    assert choose(task, "direct") == direct[0]
+    assert choose(task).tier == "analytic"
 
 
 # Layers that the templates were written for; wherever vectors are wider than four lanes, which
@@ -70,7 +82,7 @@ SUITED: dict[str, tuple[str, ConvSpec]] = {
 @pytest.mark.parametrize("name", SUITED)
 def test_layers_go_to_the_template_made_for_them(name: str, level: str) -> None:
     template_id, spec = SUITED[name]
-    assert choose(Task(spec, load(level))).template.id == template_id
+    assert choose(Task(spec, load(level)), "direct").template.id == template_id
 
 
 REASONS = {
@@ -79,8 +91,10 @@ REASONS = {
     "x86.depthwise": (SPEC, "one input channel per group"),
     "x86.direct": (tc.conv2d((1, 8, 9, 9), 8, 1), "1x1 has a template"),
     "x86.grouped": (SPEC, "several groups of 2 to"),
+    "x86.im2col": (tc.conv2d((1, 8, 9, 9), 8, 1), "no taps to gather"),
     "x86.pointwise": (SPEC, "only for 1x1"),
     "x86.transposed": (SPEC, "only for transposed"),
+    "x86.winograd": (tc.conv2d((1, 8, 9, 9), 8, 1), "no taps to share"),
 }
 
 
@@ -143,3 +157,18 @@ def test_a_family_without_schedules_is_told() -> None:
     foreign = replace(load("x86_64_v3"), id="foreign", family="riscv")
     with pytest.raises(UnsupportedSpec, match="target family: got 'riscv'"):
         tc.compile(SPEC, foreign)
+
+
+@pytest.mark.parametrize("value", [0, -1e-5, float("nan"), "1e-5", True, None])
+def test_max_error_must_be_a_positive_number(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="max_error: got"):
+        tc.compile(SPEC, max_error=value)
+
+
+def test_what_is_not_exact_enough_declines() -> None:
+    target = load("x86_64_v3")
+    with pytest.raises(UnsupportedSpec, match="relative error 1e-06 above max_error 1e-09"):
+        choose(Task(SPEC, target, max_error=1e-9))
+    config = get_template("x86.direct").default(Task(SPEC, target))
+    with pytest.raises(InvalidConfig, match="relative error 1e-06 above max_error 1e-09"):
+        tc.compile(SPEC, target, algorithm="x86.direct", config=config, max_error=1e-9)

@@ -16,7 +16,8 @@ from tvmconv.errors import Mismatch, UnsupportedSpec
 from tvmconv.operands import Operands
 from tvmconv.reference import reference
 from tvmconv.spec import ConvSpec
-from tvmconv.validate import Report, validate
+from tvmconv.tolerance import ACCURACIES, Accuracy
+from tvmconv.validate import Report, reproducer, validate
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -35,6 +36,7 @@ class TorchKernel:
     accuracy: str = "direct"
     template_id: str = "x86.direct"
     threads: int = 1
+    config: str = "tile=1"
     target: Any = field(default_factory=lambda: SimpleNamespace(id="x86_64_v2"))
 
     def __call__(self, x: Array, weight: Array, **tensors: Array) -> Array:
@@ -138,9 +140,16 @@ def test_reproducer_names_what_was_compiled() -> None:
     report = validate(cast("Kernel", TorchKernel(SPEC, threads=2)), seed=7)
     assert report.ok
     assert report.reproducer == (
-        f"tvmconv validate {SPEC} --target x86_64_v2 --algorithm x86.direct --threads 2 --seed 7"
+        f"tvmconv validate {SPEC} --target x86_64_v2 --algorithm x86.direct --config tile=1"
+        " --threads 2 --seed 7"
     )
     assert str(report).endswith(report.reproducer)
+
+
+def test_reproducer_allows_the_error_that_was_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACCURACIES, "coarse", Accuracy(8.0, 2.5e-4))
+    kernel = TorchKernel(SPEC, accuracy="coarse")
+    assert " --max-error 0.00025 " in reproducer(cast("Kernel", kernel), 0)
 
 
 def test_algorithms_without_a_bound_are_not_judged() -> None:

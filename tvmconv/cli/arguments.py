@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tvmconv import layouts, workloads
 from tvmconv.cli.output import Step
 from tvmconv.errors import ArgumentError
+from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.workloads import Layer
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="host", metavar="ID", help="see `tvmconv targets`")
     parser.add_argument("--algorithm", metavar="NAME", help="force an algorithm or template id")
     parser.add_argument("--config", metavar="KNOBS", help="force a config, such as tile_oc=32,...")
+    parser.add_argument(
+        "--max-error",
+        type=float,
+        default=DEFAULT_MAX_ERROR,
+        metavar="E",
+        help="largest relative error of an algorithm (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--records",
+        action="append",
+        metavar="FILE",
+        help="use the best of these measurements; may be given several times",
+    )
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads per convolution (default: 1)"
     )
@@ -90,6 +104,8 @@ def compile_layers(args: argparse.Namespace, layers: Sequence[Layer], step: Step
                 algorithm=args.algorithm,
                 config=args.config,
                 threads=args.threads,
+                max_error=args.max_error,
+                records=args.records,
             )
         )
     return kernels

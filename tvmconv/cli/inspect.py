@@ -14,6 +14,7 @@ from tvmconv.spec import ConvSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tvmconv.choose import Candidate
     from tvmconv.kernel import Kernel
 
 SECTIONS = ("arithmetic", "choice", "roofline", "tir", "hot", "trace", "asm")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         found = []
         for kernel, layer in zip(kernels, layers, strict=True):
             step(layer.name)
-            found.append(examine(kernel, args.show))
+            found.append(examine(kernel, args))
     if output.as_json:
         output.document("inspect", True, {"kernels": found})
         return 0
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def examine(kernel: "Kernel", show: tuple[str, ...] | list[str]) -> dict[str, Any]:
+def examine(kernel: "Kernel", args: argparse.Namespace) -> dict[str, Any]:
     """Collect the sections of one kernel as plain values."""
     found: dict[str, Any] = {
         "spec": str(kernel.spec),
@@ -69,12 +70,12 @@ def examine(kernel: "Kernel", show: tuple[str, ...] | list[str]) -> dict[str, An
         "code_bytes": kernel.text_bytes,
     }
     for section in SECTIONS:
-        if section not in show:
+        if section not in args.show:
             continue
         if section == "arithmetic":
             found[section] = arithmetic(kernel.spec)
         elif section == "choice":
-            found[section] = choice(kernel)
+            found[section] = choice(kernel, args)
         elif section == "roofline":
             found[section] = roofline(kernel) if kernel.target.runs_here else None
         elif section == "hot":
@@ -100,20 +101,43 @@ def arithmetic(spec: ConvSpec) -> dict[str, Any]:
     }
 
 
-def choice(kernel: "Kernel") -> list[dict[str, Any]]:
-    """Every template with its predicted cost or the reason why it does not apply."""
-    from tvmconv.choose import consider
+def choice(kernel: "Kernel", args: argparse.Namespace) -> dict[str, Any]:
+    """Every template with what is expected of it, or the reason why it does not apply."""
+    from tvmconv.choose import decide
     from tvmconv.template import Task
 
-    return [
-        {
-            "template": candidate.template.id,
-            "fits": candidate.fits,
-            "chosen": candidate.template.id == kernel.template_id,
-            "reason": candidate.reason,
-        }
-        for candidate in consider(Task(kernel.spec, kernel.target, kernel.threads))
-    ]
+    task = Task(kernel.spec, kernel.target, kernel.threads, args.max_error)
+    if kernel.tier == "forced":
+        return {"forced": f"{kernel.template_id} {kernel.config}", "candidates": [], "notes": []}
+    decision = decide(task, args.algorithm, args.records)
+    return {
+        "candidates": [
+            {
+                "template": candidate.template.id,
+                "fits": candidate.fits,
+                "chosen": candidate == decision.best,
+                "tier": candidate.tier,
+                "config": None if candidate.config is None else str(candidate.config),
+                "seconds": candidate.seconds,
+                "reason": _why(candidate, decision.best),
+            }
+            for candidate in decision.candidates
+        ],
+        "notes": list(decision.notes),
+    }
+
+
+def _why(candidate: "Candidate", best: "Candidate") -> str:
+    """What is expected of a candidate, and how much worse that is than the best."""
+    if candidate == best or not candidate.fits:
+        return candidate.reason
+    if candidate.seconds is None or best.seconds is None:
+        times, unit = candidate.cycles / best.cycles, "predicted cycles"
+    else:
+        times, unit = candidate.seconds / best.seconds, "time"
+    if times < 1:
+        return f"{candidate.reason}; what was measured comes first"
+    return f"{candidate.reason}: {times:.2f} times the {unit} of the chosen"
 
 
 def roofline(kernel: "Kernel") -> dict[str, Any]:
@@ -156,10 +180,7 @@ def _print(kernel: "Kernel", found: dict[str, Any], console: "Console") -> None:
         if section == "arithmetic":
             _print_arithmetic(value, console)
         elif section == "choice":
-            for candidate in value:
-                style = "green" if candidate["chosen"] else "" if candidate["fits"] else "dim"
-                line = f"  {candidate['template']:18} {candidate['reason']}"
-                console.print(line, style=style, highlight=False)
+            _print_choice(value, console)
         elif section == "roofline":
             _print_roofline(value, console)
         elif section == "hot":
@@ -186,6 +207,17 @@ def _print_arithmetic(values: dict[str, Any], console: "Console") -> None:
     for name, value in values.items():
         text = " x ".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
         console.print(f"  {name:20} {text}", highlight=False)
+
+
+def _print_choice(values: dict[str, Any], console: "Console") -> None:
+    if "forced" in values:
+        console.print(f"  {values['forced'].replace(',', ' ')} was asked for", highlight=False)
+    for candidate in values["candidates"]:
+        style = "green" if candidate["chosen"] else "" if candidate["fits"] else "dim"
+        line = f"  {candidate['template']:18} {candidate['tier']:10} {candidate['reason']}"
+        console.print(line, style=style, highlight=False, markup=False)
+    for note in values["notes"]:
+        console.print(f"  {note}", style="dim", highlight=False, markup=False)
 
 
 def _print_roofline(values: dict[str, Any] | None, console: "Console") -> None:

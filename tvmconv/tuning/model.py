@@ -145,6 +145,12 @@ class CostModel:
         """Ids of the templates that it was trained for."""
         return tuple(sorted(self._fitted))
 
+    @property
+    def seconds_per_cycle(self) -> float:
+        """What a predicted cycle takes on the whole; for templates that it does not know."""
+        ratios = [fitted.default_offset for fitted in self._fitted.values() if not fitted.prior]
+        return float(np.exp(np.median(ratios))) if ratios else 1.0
+
     @classmethod
     def fit(
         cls,
