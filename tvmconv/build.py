@@ -82,7 +82,8 @@ def lower(task: Task, template: Template, config: Config, symbol: str) -> Lowere
     run_loops = to_loops(sch.mod["main"], run, f"{symbol}_run", task.problem)
     if task.spec.n == 0:
         run_loops = without_work(run_loops)
-    pack_loops = to_loops(pack.prim_func(), pack, f"{symbol}_pack")
+    pack_func = template.apply_pack(task, config, pack)
+    pack_loops = to_loops(pack_func, pack, f"{symbol}_pack")
     return Lowered(run, pack, sch, run_loops, pack_loops)
 
 

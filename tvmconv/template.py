@@ -70,6 +70,7 @@ class Template:
         features: what the cost model sees of configs beside their knobs, the spec and the target:
             named columns with one float64 per config.
         shortlist: configs worth ranking by the cost model beside the default.
+        apply_pack: schedules ``pack``; gives its function. As declared unless told otherwise.
         spread: a config that is good for one thread, changed to feed the task's threads.
     """
 
@@ -84,6 +85,9 @@ class Template:
     accuracy: Callable[[Task, Config], str] = lambda task, config: DIRECT
     features: Callable[[Task, Sequence[Config]], Features] = lambda task, configs: {}
     shortlist: Callable[[Task], tuple[Config, ...]] = lambda task: ()
+    apply_pack: Callable[[Task, Config, Declaration], Any] = lambda task, config, pack: (
+        pack.prim_func()
+    )
     spread: Callable[[Task, Config], Config] = lambda task, config: config
 
     @property
