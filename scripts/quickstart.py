@@ -7,6 +7,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,8 @@ from tvmconv.bench.report import Card, write_report
 from tvmconv.bench.table import print_measured
 from tvmconv.cli.arguments import load_tvm
 from tvmconv.cli.export import folder_sizes
-from tvmconv.cli.output import Output
+from tvmconv.cli.output import Output, Step
+from tvmconv.kernel import Kernel
 
 SELFTEST = """
 import sys
@@ -65,7 +67,7 @@ def main() -> int:
         console.print(str(report), style="red", markup=False, highlight=False)
 
     with output.progress(len(layers), "timing") as step:
-        measured = measure(kernels, seconds=args.seconds, on_step=step)
+        measured = measure(announced(kernels, step), seconds=args.seconds)
     print_measured(measured, console)
 
     folder = args.output / args.network
@@ -95,6 +97,12 @@ def main() -> int:
     report_at = write_report(measured, path, title=title, cards=cards, bundle=sizes)
     say(console, f"report: {report_at.resolve()}  ({time.perf_counter() - started:.0f} s in all)")
     return 0 if passed and measured.ok and not failed else 1
+
+
+def announced(kernels: list[Kernel], step: Step) -> Iterator[Kernel]:
+    for kernel in kernels:
+        step(str(kernel.spec))
+        yield kernel
 
 
 def say(console: Console, text: str) -> None:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec
 
+ALL = "all"
+
 
 class Layer(NamedTuple):
     """A distinct convolution of a network: its first name, how often it occurs, and its spec."""
@@ -52,8 +54,19 @@ def load(network: str, *, fused: bool = False) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def resolve(text: str) -> tuple[Layer, ...]:
-    """Return the layers that a text names.
+def everything(*, fused: bool = False) -> tuple[Layer, ...]:
+    """Return the distinct convolutions of all networks, each named by the first that has it."""
+    found: dict[ConvSpec, Layer] = {}
+    for network in names():
+        for layer in load(network, fused=fused):
+            named = layer._replace(name=f"{network}:{layer.name}")
+            known = found.setdefault(layer.spec, named._replace(repeats=0))
+            found[layer.spec] = known._replace(repeats=known.repeats + layer.repeats)
+    return tuple(found.values())
+
+
+def resolve(text: str, *, fused: bool = False) -> tuple[Layer, ...]:
+    """Return the layers that a text names; `fused` as in `load`, a single spec stays as it is.
 
     | text                        | gives                                            |
     | --------------------------- | ------------------------------------------------ |
@@ -61,15 +74,18 @@ def resolve(text: str) -> tuple[Layer, ...]:
     | resnet50                    | all distinct convolutions of the network         |
     | mobilenet_v2:3              | the fourth of them: they are counted from 0      |
     | resnet50:layer1.0.conv3     | the one of that name                             |
+    | all                         | the distinct convolutions of all networks        |
 
     Raises:
         SpecError: for what is none of these.
     """
     network, _, which = text.strip().partition(":")
+    if text.strip() == ALL:
+        return everything(fused=fused)
     if network not in _table() and re.match(r"[a-z]+\dd_", network.lower()):
         spec = ConvSpec.parse(text)
         return (Layer(str(spec), 1, spec),)
-    layers = load(network)
+    layers = load(network, fused=fused)
     if not which:
         return layers
     chosen = tuple(layer for index, layer in enumerate(layers) if which in (str(index), layer.name))
@@ -92,7 +108,8 @@ def _table() -> dict[str, list[Row]]:
 def _suggest(name: str) -> str:
     near = get_close_matches(name, names(), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"a spec text such as conv2d_n1c3s8x8_o4k3x3_p1, or one of {', '.join(names())}{hint}"
+    known = ", ".join((*names(), ALL))
+    return f"a spec text such as conv2d_n1c3s8x8_o4k3x3_p1, or one of {known}{hint}"
 
 
 _ACTIVATIONS = {

@@ -1,8 +1,17 @@
 import time
+from functools import partial
 
 import pytest
 
-from tvmconv.bench.timing import MIN_ROUNDS, Timing, interleave, local_slice
+from tvmconv.bench.timing import (
+    HOT,
+    LONG_SECONDS,
+    MIN_ROUNDS,
+    ContestantLost,
+    Timer,
+    Timing,
+    interleave,
+)
 
 
 def test_timing_is_minimum_and_median() -> None:
@@ -18,7 +27,7 @@ def test_every_contestant_gets_the_same_number_of_slices() -> None:
         calls.append(name)
         return [1.0 if name == "a" else 2.0], name == "b"
 
-    timings = interleave({n: lambda n=n: contestant(n) for n in "ab"}, seconds=0.0)  # type: ignore[misc]
+    timings = interleave({n: partial(contestant, n) for n in "ab"}, seconds=0.0).timed
     assert calls.count("a") == calls.count("b") == MIN_ROUNDS
     assert timings["a"].min_seconds == 1.0
     assert timings["b"].preempted == 1.0
@@ -33,7 +42,7 @@ def test_order_is_shuffled_and_seeded() -> None:
             time.sleep(1e-4)
             return [1.0], False
 
-        interleave({n: lambda n=n: contestant(n) for n in "abcd"}, seconds=1e-3, seed=seed)  # type: ignore[misc]
+        interleave({n: partial(contestant, n) for n in "abcd"}, seconds=1e-3, seed=seed)
         return calls[: 4 * MIN_ROUNDS]
 
     first = orders(7)
@@ -49,7 +58,7 @@ def test_slice_warms_up_and_times_single_calls_when_they_are_long() -> None:
         calls += 1
         time.sleep(2e-3)
 
-    run = local_slice(call, one_thread=True)
+    run = HOT.slice(call)
     warm_up = calls
     samples, preempted = run()
     assert warm_up == 3
@@ -65,9 +74,67 @@ def test_short_calls_are_timed_in_batches() -> None:
         nonlocal calls
         calls += 1
 
-    run = local_slice(call, one_thread=True)
+    run = HOT.slice(call)
     before = calls
     samples, _ = run()
     assert (calls - before - 1) % len(samples) == 0
     assert (calls - before - 1) // len(samples) > 10
     assert samples[0] < 1e-5
+
+
+def test_a_cold_slice_is_one_call_on_empty_caches() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+
+    run = Timer(one_thread=True, cold=True).slice(call)
+    before = calls
+    samples, preempted = run()
+    assert (len(samples), calls - before) == (1, 1)
+    assert samples[0] < 1e-3
+    assert not preempted
+
+
+def test_a_contestant_that_is_lost_leaves_the_others_alone() -> None:
+    turns = 0
+
+    def dies() -> tuple[list[float], bool]:
+        nonlocal turns
+        turns += 1
+        if turns == 2:
+            raise ContestantLost("it fell")
+        return [1.0], False
+
+    found = interleave({"a": lambda: ([1.0], False), "b": dies}, seconds=0.0)
+    assert found.lost == {"b": "it fell"}
+    assert found.timed.keys() == {"a"}
+    assert found.timed["a"].samples == MIN_ROUNDS
+
+
+def test_hopeless_contestants_leave_early() -> None:
+    def contestant(seconds: float) -> tuple[list[float], bool]:
+        time.sleep(1e-4)
+        return [seconds], False
+
+    speeds = {"fast": 1e-3, "fair": 9e-3, "slow": 20e-3, "asleep": 0.5}
+    slices = {name: partial(contestant, seconds) for name, seconds in speeds.items()}
+    timed = interleave(slices, seconds=2e-3).timed
+    assert timed["asleep"].samples == 1
+    assert timed["slow"].samples == MIN_ROUNDS
+    assert timed["fast"].samples == timed["fair"].samples > MIN_ROUNDS
+
+
+def test_long_calls_are_not_warmed_up() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(LONG_SECONDS)
+
+    run = HOT.slice(call)
+    assert calls == 1
+    run()
+    assert calls == 2

@@ -1,16 +1,17 @@
 """One convolution: a compiled kernel and its peers, timed in turn, every answer checked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import fills
-from tvmconv.bench.peers import Peers, Prepared, names_for
+from tvmconv.bench.peers import Peers, Prepared
+from tvmconv.bench.plain import Plain, aligned, at_cache_line
 from tvmconv.bench.rows import OURS, Row
-from tvmconv.bench.timing import Timing, interleave, local_slice
+from tvmconv.bench.timing import HOT, Timer, Timing, interleave
 from tvmconv.operands import Operands
 from tvmconv.spec import ConvSpec
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
 
 Array = NDArray[Any]
-ALIGNMENT_BYTES = 64  # what torch's allocator gives, so both sides read equally placed inputs
 # Peers are not ours to prove; this catches one that computes something else. Sums of K terms are
 # right to about 1e-6 of their size, a peer that normalises coordinates (grid_sample) to 1e-4.
 PEER_TOLERANCE = 1e-3
@@ -26,10 +26,11 @@ PEER_TOLERANCE = 1e-3
 
 def compare(
     kernel: "Kernel",
-    peers: Sequence[str],
+    names: Sequence[str],
     host: Peers,
     *,
     seconds: float,
+    timer: Timer = HOT,
     overheads: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[Row]:
@@ -37,35 +38,41 @@ def compare(
 
     Args:
         kernel: compiled for a target that runs here.
-        peers: names or families, see `tvmconv.bench.peers.names_for`.
+        names: the peers, see `tvmconv.bench.peers.names_for`.
         host: where the peers run.
         seconds: measuring time per contestant.
+        timer: how a slice of the kernel is timed.
         overheads: seconds that a contestant takes for next to no work, by name.
         seed: of the inputs and of the order of turns.
     """
     spec = kernel.spec
-    operands = _aligned(fills.normal(spec, seed))
+    operands = aligned(fills.normal(spec, seed))
     call = bound_call(kernel, operands)
     expected = _Expected.of(kernel, operands)
-    prepared = host.prepare(names_for(peers, spec), spec, operands)
+    prepared = host.prepare(names, Plain.of(spec, operands)) if names else []
     slices = {p.name: p.slice for p in prepared if p.slice is not None}
-    ours = {OURS: local_slice(call, one_thread=kernel.threads == 1)}
-    timings = interleave(ours | slices, seconds, seed=seed)
+    timings = interleave({OURS: timer.slice(call)} | slices, seconds, seed=seed)
     known = overheads or {}
-    rows = [_our_row(kernel, call(), expected, timings[OURS])]
-    rows += [_peer_row(kernel, p, expected, timings.get(p.name)) for p in prepared]
+    rows = [_our_row(kernel, call(), expected, timings.timed[OURS])]
+    for peer in prepared:
+        if peer.name in timings.lost:
+            peer = replace(peer, status="failed", problem=timings.lost[peer.name])
+        rows.append(_peer_row(kernel, peer, expected, timings.timed.get(peer.name)))
     return [replace(row, overhead_seconds=known.get(row.contestant)) for row in rows]
 
 
 def bound_call(kernel: "Kernel", operands: Operands) -> Callable[[], Array]:
-    """Pack the weights and return the call that a user makes for every input."""
+    """Pack the weights and return the call that a user makes for every input.
+
+    The result is written over the last one, as in onnxruntime's and OpenVINO's bound outputs.
+    """
     keywords: dict[str, Any] = operands.keywords()
     per_call = {k: keywords.pop(k) for k in ("residual", "offset", "mask") if k in keywords}
     layer = kernel.bind(operands.weight, keywords.pop("bias", None), **keywords)
-    x = operands.x
+    x, out = operands.x, at_cache_line(np.zeros(kernel.spec.out_shape, np.float32))
     if per_call:
-        return lambda: layer(x, **per_call)
-    return lambda: layer(x)
+        return lambda: layer(x, out=out, **per_call)
+    return lambda: layer(x, out=out)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,16 @@ class _Expected:
         difference: Array = np.abs(answer - self.values)
         return difference
 
+    @property
+    def largest(self) -> float:
+        """The largest value of the output."""
+        return float(np.abs(self.values).max(initial=0.0))
+
+    def relative(self, answer: Array) -> float:
+        """The largest error as a share of the largest value."""
+        error = float(self.error(answer).max(initial=0.0))
+        return error / self.largest if self.largest else error
+
     def worst(self, answer: Array) -> tuple[float, float]:
         """Error and bound of the element that is closest to its bound, or furthest beyond it."""
         error = self.error(answer)
@@ -110,6 +127,7 @@ def _our_row(kernel: "Kernel", answer: Array, expected: _Expected, timing: Timin
         detail="" if right else f"off by {error:.3g}; run: {kernel.spec.reproducer}",
         max_error=error,
         bound=bound,
+        relative_error=expected.relative(answer),
         code_bytes=kernel.text_bytes,
         packed_bytes=4 * kernel.packed_elems,
         compile_seconds=kernel.compile_seconds,
@@ -120,12 +138,18 @@ def _our_row(kernel: "Kernel", answer: Array, expected: _Expected, timing: Timin
 
 
 def _peer_row(kernel: "Kernel", peer: Prepared, expected: _Expected, timing: Timing | None) -> Row:
+    from tvmconv.reference import from_canonical
+
     if timing is None or peer.answer is None:
         row = _timed(kernel.spec, peer.name, kernel.threads, None)
-        return replace(row, status="failed", detail=peer.problem)
+        return replace(row, status=peer.status, detail=peer.problem)
     row = _timed(kernel.spec, peer.name, kernel.threads, timing)
-    worst = float(expected.error(peer.answer).max(initial=0.0))
-    bound = PEER_TOLERANCE * float(np.abs(expected.values).max(initial=0.0))
+    if peer.answer.shape != (kernel.spec.n, kernel.spec.oc, *kernel.spec.out_size):
+        problem = f"its shape is {peer.answer.shape}"
+        return replace(row, status="wrong answer", detail=problem)
+    answer = from_canonical(peer.answer, kernel.spec.out_layout)
+    worst = float(expected.error(answer).max(initial=0.0))
+    bound = PEER_TOLERANCE * expected.largest
     # Written so that a NaN is a wrong answer.
     right = worst <= bound
     return replace(
@@ -134,6 +158,7 @@ def _peer_row(kernel: "Kernel", peer: Prepared, expected: _Expected, timing: Tim
         detail="" if right else f"off by {worst:.3g}, allowed {bound:.3g}",
         max_error=worst,
         bound=bound,
+        relative_error=expected.relative(answer),
     )
 
 
@@ -155,21 +180,3 @@ def _timed(spec: ConvSpec, contestant: str, threads: int, timing: Timing | None)
         samples=timing.samples,
         preempted=round(timing.preempted, 3),
     )
-
-
-def _aligned(operands: Operands) -> Operands:
-    """Copy every tensor to an address that is a multiple of a cache line."""
-    found: dict[str, Any] = {}
-    for field in fields(operands):
-        array = getattr(operands, field.name)
-        found[field.name] = None if array is None else _at_cache_line(array)
-    return Operands(**found)
-
-
-def _at_cache_line(array: Array) -> Array:
-    spare = ALIGNMENT_BYTES // array.itemsize
-    memory = np.empty(array.size + spare, array.dtype)
-    skip = -memory.ctypes.data % ALIGNMENT_BYTES // array.itemsize
-    copy = memory[skip : skip + array.size].reshape(array.shape)
-    copy[...] = array
-    return copy

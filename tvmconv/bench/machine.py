@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,9 +30,15 @@ class Machine:
     date: str
 
     @classmethod
-    def here(cls, threads: int) -> "Machine":
-        """Describe this machine; `threads` is what the kernels may use."""
+    def here(cls, threads: int, packages: Iterable[str] = ()) -> "Machine":
+        """Describe this machine.
+
+        Args:
+            threads: what the kernels may use.
+            packages: distributions whose versions matter, beside our own and its dependencies'.
+        """
         cpuinfo = _read(Path("/proc/cpuinfo"))
+        listed = dict.fromkeys((*PACKAGES, *packages))
         return cls(
             cpu=_cpu_name(cpuinfo),
             cores=len(os.sched_getaffinity(0)),
@@ -41,7 +48,10 @@ class Machine:
             threads=threads,
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
             python=platform.python_version(),
-            versions=(("tvmconv", _own_version()), *((p, _version(p)) for p in PACKAGES)),
+            versions=(
+                ("tvmconv", _own_version()),
+                *((p, _version(p)) for p in listed),
+            ),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 

@@ -16,7 +16,8 @@ class Row:
     Attributes:
         spec: canonical text of the convolution.
         contestant: "tvmconv" or the name of a peer.
-        status: "ok", "wrong answer" or "failed".
+        status: "ok", "wrong answer", "failed" (it crashed, hung or raised), "unsupported" (a peer
+            without such a layer) or "not installed".
         detail: what went wrong, in one line; empty when all went well.
         threads: how many threads each contestant could use.
         flops: twice the multiply-adds of the direct algorithm.
@@ -29,6 +30,7 @@ class Row:
         max_error: difference to torch in float64; the kernel's own at the element that is closest
             to its bound, a peer's largest.
         bound: what that difference may be.
+        relative_error: the largest difference as a share of the largest value of the output.
         code_bytes: machine code of the kernel; tvmconv only, as are the next five.
         packed_bytes: packed weights.
         compile_seconds: what compiling took.
@@ -51,6 +53,7 @@ class Row:
     overhead_seconds: float | None = None
     max_error: float | None = None
     bound: float | None = None
+    relative_error: float | None = None
     code_bytes: int | None = None
     packed_bytes: int | None = None
     compile_seconds: float | None = None
@@ -62,6 +65,11 @@ class Row:
     def ok(self) -> bool:
         """Whether it ran and its answer was right."""
         return self.status == "ok"
+
+    @property
+    def absent(self) -> bool:
+        """Whether there was nothing to run: a peer that lacks the layer, or is not installed."""
+        return self.status in ("unsupported", "not installed")
 
     @property
     def gflops(self) -> float | None:
@@ -81,19 +89,29 @@ class Layer:
     ours: Row
     peers: tuple[Row, ...]
 
+    def best_of(self, prefix: str) -> Row | None:
+        """The fastest peer whose answer was right, among those whose names begin so."""
+        named = [row for row in self.peers if row.contestant.startswith(prefix)]
+        timed = [row for row in named if row.ok and row.min_seconds]
+        return min(timed, key=lambda row: row.min_seconds or 0.0, default=None)
+
     @property
     def best_peer(self) -> Row | None:
         """The fastest peer whose answer was right."""
-        timed = [row for row in self.peers if row.ok and row.min_seconds]
-        return min(timed, key=lambda row: row.min_seconds or 0.0, default=None)
+        return self.best_of("")
+
+    def ratio_to(self, peer: Row | None) -> float | None:
+        """How many times faster than a peer the kernel is; None without two right answers."""
+        if peer is None or not peer.ok or not peer.min_seconds:
+            return None
+        if not self.ours.ok or not self.ours.min_seconds:
+            return None
+        return peer.min_seconds / self.ours.min_seconds
 
     @property
     def ratio(self) -> float | None:
         """How many times faster than the best peer the kernel is; above 1 it wins."""
-        best = self.best_peer
-        if best is None or best.min_seconds is None or not self.ours.min_seconds:
-            return None
-        return best.min_seconds / self.ours.min_seconds
+        return self.ratio_to(self.best_peer)
 
 
 def layers(rows: Iterable[Row]) -> list[Layer]:

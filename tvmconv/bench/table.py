@@ -1,10 +1,14 @@
 """Print measured rows in a terminal, with rich."""
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tvmconv.bench import Measured
-from tvmconv.bench.labels import kilobytes, label, microseconds
-from tvmconv.bench.rows import Layer, Row, geometric_mean, layers
+from tvmconv.bench.labels import label, microseconds
+from tvmconv.bench.rows import OURS, Layer, Row, layers
+from tvmconv.bench.summary import Summary, by_kind
+from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,19 +16,24 @@ if TYPE_CHECKING:
 
 OVERHEAD_MATTERS_BELOW_SECONDS = 50e-6
 TOO_MANY_PREEMPTED = 0.2
+FIGURES = r"\d[\d.e+-]{3,}"
 
 
 def print_measured(measured: Measured, console: "Console") -> None:
-    """Print the table, then what is to be known about it."""
+    """Print the tables, then what is to be known about them.
+
+    The columns `call` are what a call costs by itself, `ratio` and `torch` the times of the best
+    peer and of the best of torch divided by ours.
+    """
     compared = layers(measured.rows)
+    if not measured.complete:
+        console.print(f"interrupted after {len(compared)} layers", style="yellow")
+    if not compared:
+        return
     console.print(_table(compared))
-    mean = geometric_mean(layer.ratio for layer in compared)
-    if mean is not None and len(compared) > 1:
-        won = sum((layer.ratio or 0) >= 1 for layer in compared)
-        console.print(
-            f"geometric mean {mean:.2f} times the best peer; "
-            f"not slower on {won} of {len(compared)} layers"
-        )
+    kinds = by_kind(compared)
+    if len(compared) > 1 and any(layer.ratio for layer in compared):
+        console.print(_kinds([*kinds, Summary.of("all", compared)]))
     for note in notes(measured, compared):
         console.print(note, style="yellow", markup=False, highlight=False)
     console.print(str(measured.machine), style="dim", markup=False, highlight=False)
@@ -32,7 +41,7 @@ def print_measured(measured: Measured, console: "Console") -> None:
 
 def notes(measured: Measured, compared: list[Layer]) -> list[str]:
     """What a reader of the figures must know: failures, doubts, and overheads that matter."""
-    found = [f"{row.contestant} on {row.spec}: {row.detail}" for row in measured.rows if not row.ok]
+    found = _problems(measured.rows)
     found += measured.machine.warnings
     doubtful = max((row.preempted for row in measured.rows), default=0.0)
     if doubtful > TOO_MANY_PREEMPTED:
@@ -49,6 +58,23 @@ def notes(measured: Measured, compared: list[Layer]) -> list[str]:
     return found
 
 
+def _problems(rows: Iterable[Row]) -> list[str]:
+    """One line per contestant and reason, with the first spec and the number of others."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if not row.ok:
+            reason = row.detail
+            if row.contestant != OURS:
+                reason = re.sub(FIGURES, "…", reason)  # they differ, the reason does not
+            grouped.setdefault((row.contestant, row.status, reason), []).append(row.spec)
+    lines = []
+    for (name, status, reason), specs in grouped.items():
+        others = f" and {len(specs) - 1} others" if len(specs) > 1 else ""
+        where = "" if status == "not installed" else f" on {specs[0]}{others}"
+        lines.append(f"{name}{where}: {status}: {reason}")
+    return lines
+
+
 def _is_short(row: Row) -> bool:
     return row.min_seconds is not None and row.min_seconds < OVERHEAD_MATTERS_BELOW_SECONDS
 
@@ -56,13 +82,13 @@ def _is_short(row: Row) -> bool:
 def _table(compared: list[Layer]) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("layer", no_wrap=True)
     table.add_column("template", no_wrap=True)
-    for title in ("us", "GF/s"):
+    for title in ("us", "call", "GF/s", "error"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("best peer", no_wrap=True)
-    for title in ("us", "ratio", "error/bound", "code"):
+    for title in ("us", "call", "ratio", "torch"):
         table.add_column(title, justify="right", no_wrap=True)
     for layer in compared:
         table.add_row(*_cells(layer))
@@ -76,13 +102,36 @@ def _cells(layer: Layer) -> list[str]:
         label(layer.spec),
         ours.template.partition(".")[2],
         microseconds(ours.min_seconds),
+        microseconds(ours.overhead_seconds),
         "-" if ours.gflops is None else f"{ours.gflops:.0f}",
+        "[red]WRONG[/]" if not ours.ok else "-" if error is None else f"{error:.2f}",
         "-" if best is None else best.contestant.removeprefix("torch_"),
         microseconds(best.min_seconds if best else None),
+        microseconds(best.overhead_seconds if best else None),
         _ratio(layer.ratio),
-        "[red]WRONG[/]" if not ours.ok else "-" if error is None else f"{error:.2f}",
-        kilobytes(ours.code_bytes),
+        _ratio(layer.ratio_to(layer.best_of("torch"))),
     ]
+
+
+def _kinds(summaries: Sequence[Summary]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("kind of layer", no_wrap=True)
+    for title in ("layers", "won", "to best peer", "to torch", "worst"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("worst layer", no_wrap=True)
+    for one in summaries:
+        table.add_row(
+            one.kind,
+            str(one.layers),
+            str(one.won),
+            _ratio(one.to_best),
+            _ratio(one.to_torch),
+            _ratio(one.worst),
+            label(ConvSpec.parse(one.worst_spec)) if one.worst_spec else "-",
+        )
+    return table
 
 
 def _ratio(ratio: float | None) -> str:

@@ -20,7 +20,7 @@ from tvmconv.errors import TvmconvError
 COMMANDS = {
     "compile": "compile convolutions and show what was chosen",
     "validate": "prove compiled convolutions against torch",
-    "bench": "time compiled convolutions beside torch, with every answer checked",
+    "bench": "time compiled convolutions beside their peers, with every answer checked",
     "export": "write a bundle that runs without TVM, torch and Python",
     "inspect": "show arithmetic, roofline, loops, machine code, and why this template",
     "targets": "list the devices that kernels can be compiled for",
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors of the user's become one line on stderr."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    output = Output(as_json=args.json)
+    # `bench --json FILE` writes the document and prints for people.
+    output = Output(as_json=args.json is True)
     try:
         return int(args.run(args, output))
     except TvmconvError as error:
@@ -80,14 +81,15 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=raw,
         )
         module.add(command)
-        command.add_argument("--json", action="store_true", help="print one JSON document")
+        if not getattr(module, "OWN_JSON", False):
+            command.add_argument("--json", action="store_true", help="print one JSON document")
         command.set_defaults(run=module.run, command=name)
     return parser
 
 
 def _report(error: TvmconvError, args: argparse.Namespace) -> None:
     """Say what went wrong, in the form that was asked for."""
-    if args.json:
+    if args.json is True:
         problem = {"type": type(error).__name__, "message": str(error)}
         print(json.dumps({"command": args.command, "ok": False, "error": problem}, indent=2))
     else:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def add_specs(parser: argparse.ArgumentParser) -> None:
     """Which convolutions, and in which memory order."""
-    parser.add_argument("specs", nargs="+", metavar="SPEC", help="spec text, network, or network:N")
+    parser.add_argument(
+        "specs", nargs="+", metavar="SPEC", help="spec text, network, network:N, or all"
+    )
     parser.add_argument(
         "--fused",
         action="store_true",
@@ -59,19 +61,10 @@ def chosen_layers(args: argparse.Namespace) -> list[Layer]:
     """
     found: dict[str, Layer] = {}
     for text in args.specs:
-        for layer in workloads.resolve(text):
-            fused = _fused(text, layer) if args.fused else layer
-            spec = _in_order(fused, args.layout)
+        for layer in workloads.resolve(text, fused=args.fused):
+            spec = _in_order(layer, args.layout)
             found.setdefault(str(spec.spec), spec)
     return list(found.values())
-
-
-def _fused(text: str, layer: Layer) -> Layer:
-    """The same layer of the network with what follows it; a single spec stays as it is."""
-    network = text.strip().partition(":")[0]
-    if network not in workloads.names():
-        return layer
-    return next(one for one in workloads.load(network, fused=True) if one.name == layer.name)
 
 
 def _in_order(layer: Layer, order: str | None) -> Layer:
@@ -88,27 +81,34 @@ def compile_layers(args: argparse.Namespace, layers: Sequence[Layer], step: Step
     Raises:
         TvmconvError: what `tvmconv.compile` raises.
     """
-    if args.config is not None and args.algorithm is None:
-        raise ArgumentError("--algorithm", None, "a template id when --config is given")
     step("loading TVM")
     load_tvm()
-    from tvmconv.kernel import compile
-
     kernels = []
     for layer in layers:
         step(layer.name)
-        kernels.append(
-            compile(
-                layer.spec,
-                args.target,
-                algorithm=args.algorithm,
-                config=args.config,
-                threads=args.threads,
-                max_error=args.max_error,
-                records=args.records,
-            )
-        )
+        kernels.append(compile_layer(args, layer))
     return kernels
+
+
+def compile_layer(args: argparse.Namespace, layer: Layer) -> "Kernel":
+    """Compile one layer as the command line says.
+
+    Raises:
+        TvmconvError: what `tvmconv.compile` raises.
+    """
+    from tvmconv.kernel import compile
+
+    if args.config is not None and args.algorithm is None:
+        raise ArgumentError("--algorithm", None, "a template id when --config is given")
+    return compile(
+        layer.spec,
+        args.target,
+        algorithm=args.algorithm,
+        config=args.config,
+        threads=args.threads,
+        max_error=args.max_error,
+        records=args.records,
+    )
 
 
 def load_tvm() -> None:

@@ -146,12 +146,12 @@ def roofline(kernel: "Kernel") -> dict[str, Any]:
     from tvmconv.bench.contest import bound_call
     from tvmconv.bench.roofline import measure_roofline
     from tvmconv.bench.rows import OURS
-    from tvmconv.bench.timing import interleave, local_slice
+    from tvmconv.bench.timing import Timer, interleave
 
     limits = measure_roofline(kernel.target.lanes, kernel.threads)
     call = bound_call(kernel, fills.normal(kernel.spec))
-    slices = {OURS: local_slice(call, one_thread=kernel.threads == 1)}
-    seconds = interleave(slices, MEASURE_SECONDS)[OURS].min_seconds
+    slices = {OURS: Timer(one_thread=kernel.threads == 1).slice(call)}
+    seconds = interleave(slices, MEASURE_SECONDS).timed[OURS].min_seconds
     gflops = kernel.spec.flops / seconds / 1e9
     attainable = limits.attainable(kernel.spec.arithmetic_intensity)
     return {
