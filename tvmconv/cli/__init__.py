@@ -19,6 +19,7 @@ from tvmconv.errors import TvmconvError
 
 COMMANDS = {
     "compile": "compile convolutions and show what was chosen",
+    "tune": "find fast configs by measuring, within a budget of time or trials",
     "validate": "prove compiled convolutions against torch",
     "bench": "time compiled convolutions beside their peers, with every answer checked",
     "export": "write a bundle that runs without TVM, torch and Python",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tvmconv.choose import Candidate, consider
+from tvmconv.choose import Candidate, consider, decide
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template
@@ -28,10 +28,23 @@ FINALISTS, FINAL_ROUNDS = 4, 12
 
 @dataclass
 class Layer:
-    """A spec's state while a run lasts; made by ``open_layer``."""
+    """A spec's state while a run lasts; made by ``open_layer``.
+
+    Attributes:
+        task: what is tuned.
+        default: the cheapest by predicted cycles; what gains are measured against.
+        current: what is compiled without the caller's records: shipped, predicted or the default.
+        search: what was measured, and what to measure next.
+        pace: how the search goes.
+        records: all that is known of the task on this machine.
+        since_remeasured: trials since the best were measured against each other.
+        failures: trials that failed.
+        final: winner and default with their seconds, once measured at the end.
+    """
 
     task: Task
     default: Choice
+    current: Choice
     search: Search
     pace: Pace
     records: list[Record] = field(default_factory=list)
@@ -54,8 +67,8 @@ class Layer:
         return Trial(self.task, *choice)
 
     def first(self, count: int, predict: Predict) -> list[Choice]:
-        """The default and the model's first picks; fewer when some are known already."""
-        return self._handed(self.search.first(count, predict, [self.default]))
+        """The default, what is compiled now, and the model's first picks; known ones left out."""
+        return self._handed(self.search.first(count, predict, [self.default, self.current]))
 
     def propose(self, count: int, predict: Predict) -> list[Choice]:
         """The next choices."""
@@ -145,7 +158,8 @@ def open_layer(
         raise UnsupportedSpec(f"{task.spec} on {task.target.id}: nothing to tune ({reasons})")
     default = _choice(fitting[0])
     search = Search(task, [c.template for c in fitting], seed=seed)
-    layer = Layer(task, default, search, Pace(weight, patience))
+    current = _choice(decide(task, algorithm).best)
+    layer = Layer(task, default, current, search, Pace(weight, patience))
     known = {c.template.id for c in fitting}
     for record in existing:
         config = _config(task, record) if record.template in known else None

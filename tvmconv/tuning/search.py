@@ -88,7 +88,7 @@ class Search:
 
     def first(self, count: int, predict: Predict, given: Iterable[Choice]) -> list[Choice]:
         """What to begin with: the given choices, then the model's top picks of the shortlists."""
-        found = [choice for choice in given if choice not in self._proposed]
+        found = [choice for choice in dict.fromkeys(given) if choice not in self._proposed]
         self._proposed.update(found)
         pools = {
             name: [c for c in template.shortlist(self.task) if (name, c) not in self._proposed]

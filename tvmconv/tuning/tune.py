@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tvmconv.errors import ArgumentError
 from tvmconv.target import load
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
+from tvmconv.tuning import knowledge
 from tvmconv.tuning.layer import open_layer
 from tvmconv.tuning.log import Log, of_task, read_existing
 from tvmconv.tuning.measure import Measurer
@@ -46,7 +47,7 @@ def tune(
     algorithm: str | None = None,
     max_error: float = DEFAULT_MAX_ERROR,
     weights: Sequence[float] | None = None,
-    prior: CostModel | None = None,
+    prior: CostModel | Literal["shipped"] | None = "shipped",
     patience: int = PATIENCE,
     measurer: Measurer | None = None,
     on_event: OnEvent = ignore_event,
@@ -65,7 +66,7 @@ def tune(
         algorithm: an algorithm or template id to stay with.
         max_error: largest relative error that an algorithm may have.
         weights: how often each spec occurs; default: once.
-        prior: a cost model of other specs; default: the one that ships.
+        prior: a cost model of other specs, None for none; default: the one that ships.
         patience: trials of a spec without an improvement of 1 % after which it is left alone.
         measurer: who measures; default: this machine.
         on_event: hears of each trial.
@@ -103,7 +104,8 @@ def tune(
 
             measurer = stack.enter_context(LocalMeasurer(chosen, threads))
         budget = Budget(minutes, trials * len(layers) if trials is not None else None)
-        session = Session(layers, measurer, log, budget, prior, on_event, seed)
+        known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
+        session = Session(layers, measurer, log, budget, known_before, on_event, seed)
         stopped = session.run()
     return TuneResult(
         layers=tuple(layer.tuned for layer in layers),

@@ -1,0 +1,110 @@
+"""`tvmconv tune`: find fast configs by measuring, and keep what was measured."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.cli.arguments import add_specs, chosen_layers, load_tvm
+from tvmconv.cli.output import Output
+from tvmconv.tolerance import DEFAULT_MAX_ERROR
+from tvmconv.workloads import Layer
+
+if TYPE_CHECKING:
+    from tvmconv.tuning.result import TuneResult
+
+EXAMPLES = """\
+Every trial is built, its answer checked, then timed, and appended to the records file; a run that
+was interrupted goes on where it stopped. `tvmconv compile --records FILE` uses the best of it.
+docs/tuning-guide.md explains the table and how times are taken.
+
+examples:
+  tvmconv tune resnet50 --minutes 3
+  tvmconv tune conv2d_n1c64s56x56_o64k3x3_p1 --trials 64 --records layer.jsonl
+  tvmconv tune mobilenet_v2 --trials 32 --target x86_64_v3 --threads 2
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_specs(parser)
+    budget = parser.add_argument_group("budget (whichever ends first; default: --trials 64)")
+    budget.add_argument("--minutes", type=float, metavar="M", help="time for everything")
+    budget.add_argument("--trials", type=int, metavar="N", help="per convolution, on average")
+    parser.add_argument("--target", default="host", metavar="ID", help="see `tvmconv targets`")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the kernels")
+    parser.add_argument("--algorithm", metavar="NAME", help="stay with an algorithm or template id")
+    parser.add_argument(
+        "--max-error",
+        type=float,
+        default=DEFAULT_MAX_ERROR,
+        metavar="E",
+        help="largest relative error of an algorithm (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--records",
+        default="tvmconv-records.jsonl",
+        metavar="FILE",
+        help="where measurements are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from what the file holds (default)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the search")
+
+
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Tune with a live table, print the result; 0 only when every convolution works."""
+    layers = chosen_layers(args)
+    with output.progress(1, "loading TVM") as step:
+        step("")
+        load_tvm()
+    from tvmconv.cli.tune_view import LiveTable, names_by_key
+    from tvmconv.tuning.tune import tune
+
+    with LiveTable(names_by_key(layers), hidden=output.as_json) as table:
+        result = tune(
+            [layer.spec for layer in layers],
+            args.target,
+            minutes=args.minutes,
+            trials=args.trials,
+            records=args.records,
+            resume=args.resume,
+            seed=args.seed,
+            threads=args.threads,
+            algorithm=args.algorithm,
+            max_error=args.max_error,
+            weights=[float(layer.repeats) for layer in layers],
+            on_event=table.update,
+        )
+    return report(result, layers, output)
+
+
+def report(result: "TuneResult", layers: Sequence[Layer], output: Output) -> int:
+    """Print a finished run; the exit code."""
+    worked = all(tuned.template is not None for tuned in result.layers)
+    interrupted = result.stopped == "interrupted"
+    ok = worked and not interrupted
+    if output.as_json:
+        output.document("tune", ok, content(result))
+    else:
+        from tvmconv.cli.tune_view import print_result
+
+        print_result(result, layers, output.console())
+    return 130 if interrupted else 0 if ok else 1
+
+
+def content(result: "TuneResult") -> dict[str, Any]:
+    """A run as plain values; what is unknown is null, not infinite."""
+    layers = []
+    for tuned in result.layers:
+        values = asdict(tuned)
+        for name in ("seconds", "default_seconds"):
+            values[name] = values[name] if values[name] < float("inf") else None
+        known = values["seconds"] and values["default_seconds"]
+        layers.append(values | {"gain": tuned.gain if known else None})
+    rest = {name: value for name, value in asdict(result).items() if name != "layers"}
+    return {**rest, "gain": result.gain, "layers": layers}
