@@ -228,9 +228,11 @@ def declare(task: Task, config: Config) -> tuple[Declaration, Declaration]:
 
 
 def apply(task: Task, config: Config, declaration: Declaration) -> s_tir.Schedule:
-    """Schedule run."""
+    """Schedule run; weights that do not stay in the second-level cache are prefetched."""
     made = form(task, config)
-    return schedule_winograd(declaration, task.problem, made, config.integer("parts"))
+    streamed = 4 * made.weight_elems(task.problem) > task.target.l2_bytes // 2
+    parts = config.integer("parts")
+    return schedule_winograd(declaration, task.problem, made, parts, prefetch=streamed)
 
 
 TEMPLATE = register(

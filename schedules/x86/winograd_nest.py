@@ -20,6 +20,7 @@ from tvm import s_tir
 from tvmconv.declare import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
+from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
 from .nest import shuffle_rows, split_off_borders
@@ -28,13 +29,13 @@ Loop = Any
 
 
 def schedule_winograd(
-    declaration: Declaration, problem: Problem, form: WinogradForm, parts: int
+    declaration: Declaration, problem: Problem, form: WinogradForm, parts: int, prefetch: bool
 ) -> s_tir.Schedule:
     """Apply all steps to a Winograd declaration."""
     sch = s_tir.Schedule(declaration.prim_func())
     store = _store_pixels if form.channels_last else _store_rows
     parallel, phase, chunk = store(sch, form, parts)
-    _multiply(sch, chunk, problem, form)
+    _multiply(sch, chunk, form, prefetch)
     _transform_input(sch, phase, form)
     _stage_input(sch, parallel, problem, form)
     return sch
@@ -116,7 +117,7 @@ def _transform_output(sch: s_tir.Schedule, consumer: str, at: Loop, form: Winogr
     sch.vectorize(lane)
 
 
-def _multiply(sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm) -> None:
+def _multiply(sch: s_tir.Schedule, at: Loop, form: WinogradForm, prefetch: bool) -> None:
     """For each point a matrix product of v and u; a register tile is summed, then kept."""
     gemm, conv = sch.get_sblock("gemm"), sch.get_sblock("conv")
     sch.compute_at(gemm, at, preserve_unit_loops=True)
@@ -132,10 +133,8 @@ def _multiply(sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradFor
     sch.reorder(kd, ic, t, vector, lane)
     _unroll(sch, t, vector)
     sch.vectorize(lane)
-    step = next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
-    if step > 1:
-        _, inner = sch.split(ic, [None, step])
-        sch.unroll(inner)
+    if prefetch:
+        sch.annotate(ic, PREFETCH, form.tile_oc)
     sch.decompose_reduction(conv, kd)
 
 

@@ -14,6 +14,8 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
 from tvmconv.lower.clip import clip_taps, tap_bounds
 from tvmconv.lower.place import place_outputs
+from tvmconv.lower.prefetch import insert_prefetches
+from tvmconv.lower.stack import keep_on_stack
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
@@ -71,7 +73,7 @@ def to_loops(
         func = _run(_TO_PLACED_BUFFERS, func)
         bounds = {} if clipped is None else tap_bounds(func, clipped, declaration.order)
         func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
-        func = _run(_TO_LOOPS, func)
+        func = insert_prefetches(_run(_TO_LOOPS, func))
     placed = place_outputs(func, declaration.placements, declaration.result)
     return placed.with_attr("global_symbol", symbol)
 
@@ -110,8 +112,9 @@ def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
         module = tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(funcs))
-        for group in (_TO_CALLS, _TO_INTRINSICS):
-            module = tvm.transform.Sequential([p() for p in group])(module)
+        module = tvm.transform.Sequential([p() for p in _TO_CALLS])(module)
+        module = tvm.IRModule({var: keep_on_stack(func) for var, func in module.functions.items()})
+        module = tvm.transform.Sequential([p() for p in _TO_INTRINSICS])(module)
         return tvm.get_global_func("target.build.llvm")(module, target)
 
 
