@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.build import lower
 from tvmconv.template import get_template
-from tvmconv.toolchain import compile_object, link_open
+from tvmconv.toolchain import compile_object, link_open, link_shared
 
 if TYPE_CHECKING:
     from tvmconv.target import Target
+    from tvmconv.template import Task
     from tvmconv.tuning.measure import Trial
 
 # Every candidate's functions have the same names; a library sees only its own.
@@ -51,8 +52,9 @@ class Artifact:
 class CandidateBuilder:
     """Builds trials into a folder; keeps the packing functions that it has compiled."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder for libraries and intermediate files."""
+    def __init__(self, folder: Path, *, shipped: bool = False) -> None:
+        """Take the folder for libraries; ``shipped`` ones bring their own runtime along."""
+        self._shipped = shipped
         self._folder = folder
         self._private = Path(tempfile.mkdtemp(prefix="builder-", dir=folder))
         self._packs: dict[tuple[str, str], Path] = {}
@@ -73,11 +75,11 @@ class CandidateBuilder:
         run, _ = lower_to_object({f"{SYMBOL}_run": lowered.run_loops}, task.target, listing=False)
         run_object = self._private / "run.o"
         run_object.write_bytes(run)
-        objects = [run_object, self._hooks_object(task.target)]
+        objects = [run_object]
         if lowered.pack.args:
             objects.append(self._pack_object(lowered.pack_loops, task.target))
         marks.append(time.perf_counter())
-        path = link_open(objects, self._folder / f"{number}.so", task.target)
+        path = self._link(objects, self._folder / f"{number}.so", task)
         marks.append(time.perf_counter())
         steps = zip(("lower", "compile", "link"), marks[:-1], marks[1:], strict=True)
         return Artifact(
@@ -88,6 +90,13 @@ class CandidateBuilder:
             accuracy=template.accuracy(task, trial.config),
             seconds={name: end - begin for name, begin, end in steps},
         )
+
+    def _link(self, objects: list[Path], path: Path, task: Task) -> Path:
+        if not self._shipped:
+            return link_open([*objects, self._hooks_object(task.target)], path, task.target)
+        kinds = ("run", "pack")[: len(objects)]
+        shim = HOOKS + "".join(_remote_entry(kind, task.threads) for kind in kinds)
+        return link_shared(list(objects), [shim], path, task.target, own_runtime=True)
 
     def _pack_object(self, loops: Any, target: Target) -> Path:
         from tvmconv.lower.pipeline import lower_to_object
@@ -105,3 +114,20 @@ class CandidateBuilder:
             path = self._private / f"hooks-{target.id}.o"
             self._hooks[target.id] = compile_object(HOOKS, path, target)
         return self._hooks[target.id]
+
+
+def _remote_entry(kind: str, threads: int) -> str:
+    """A function that TVM's RPC server calls: the entry point, behind our own thread pool."""
+    inner = f"__tvm_ffi_{SYMBOL}_{kind}"
+    convention = "(void *, const tvmconv_any *, int32_t, tvmconv_any *)"
+    return f"""
+__attribute__((visibility("hidden"))) int32_t {inner}{convention};
+TVMCONV_API int32_t __tvm_ffi_timed_{kind}{convention};
+int32_t __tvm_ffi_timed_{kind}(void *self, const tvmconv_any *args, int32_t count,
+                               tvmconv_any *result) {{
+  const int32_t before = tvmconv_set_threads({threads if kind == "run" else 1});
+  const int32_t failed = {inner}(self, args, count, result);
+  tvmconv_set_threads(before);
+  return failed;
+}}
+"""

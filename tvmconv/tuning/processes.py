@@ -64,15 +64,15 @@ def signal_name(code: int | None) -> str:
 class Builder:
     """A forked process that does one job at a time."""
 
-    def __init__(self, folder: Path, core: int | None) -> None:
-        """Start it, on one core when one is given."""
+    def __init__(self, folder: Path, core: int, *, shipped: bool = False) -> None:
+        """Start it on a core."""
         self.core = core
         self.job: Prepare | Build | None = None
         self.deadline = float("inf")
         self._paused_at: float | None = None
         self.connection, inner = multiprocessing.Pipe()
         context = multiprocessing.get_context("fork")
-        arguments = (inner, str(folder), core, os.getpid())
+        arguments = (inner, str(folder), core, os.getpid(), shipped)
         self._process = context.Process(target=_build_jobs, args=arguments, daemon=True)
         self._process.start()
         inner.close()
@@ -122,16 +122,15 @@ class Builder:
         self.connection.close()
 
 
-def _build_jobs(connection: Connection, folder: str, core: int | None, parent: int) -> None:
+def _build_jobs(connection: Connection, folder: str, core: int, parent: int, shipped: bool) -> None:
     """A builder's life: jobs come in, artifacts or failures go out."""
     from tvmconv.tuning.answers import write_answer
     from tvmconv.tuning.candidate import CandidateBuilder
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    builder = CandidateBuilder(Path(folder))
+    os.sched_setaffinity(0, {core})
+    builder = CandidateBuilder(Path(folder), shipped=shipped)
     while True:
         try:
             job = connection.recv()
@@ -158,7 +157,9 @@ class RunnerProcess:
 
     def __init__(self, stopwatch: Path, cores: tuple[int, ...], folder: Path) -> None:
         """Remember how to start it."""
-        self._stopwatch, self._cores = stopwatch, cores
+        self.name = "this machine"
+        self.cores = frozenset(cores)
+        self._stopwatch = stopwatch
         self._errors = folder / "runner.txt"
         self._process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
@@ -208,7 +209,7 @@ class RunnerProcess:
         # A fresh interpreter finds the package where this one did.
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-        cores = ",".join(map(str, self._cores))
+        cores = ",".join(map(str, sorted(self.cores)))
         command = [sys.executable, "-m", "tvmconv.tuning.runner", str(os.getpid())]
         command += [str(inner.fileno()), str(self._stopwatch), cores]
         with self._errors.open("wb") as errors:
