@@ -48,6 +48,8 @@ class Accuracy:
 # (docs/tolerances.md): one in 3e9 at c = 4. Blocked sums and fused multiply-adds stay further away.
 DIRECT = "direct"
 ACCURACIES = {DIRECT: Accuracy(4.0, 1e-6)}
+# FFT: docs/tolerances.md.
+ACCURACIES["fft"] = Accuracy(16.0, 5e-6)
 ACCURACIES |= {f"winograd_f{m}_{r}": Accuracy(40.0, 1e-5) for m in range(1, 8) for r in range(1, 8)}
 
 # Largest slope of each activation, where it is not an argument. Smooth ones were maximised

@@ -30,6 +30,10 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
         tc.conv2d((1, 3, 224, 224), 64, 7, stride=2, padding=3, bias=True, activation="relu"),
         tc.conv3d((2, 5, 6, 7, 4), 10, (2, 1, 3), dilation=2, padding=2, groups=2, layout="NDHWC"),
     ),
+    "x86.fft": (
+        tc.conv2d((1, 56, 56, 64), 64, 9, padding=4, bias=True, activation="relu", layout="NHWC"),
+        tc.conv2d((2, 6, 13, 17), 12, (5, 4), stride=2, padding=2, groups=6, residual=True),
+    ),
     "x86.transposed": (
         tc.conv_transpose2d((1, 16, 16, 64), 32, 4, stride=2, padding=1, layout="NHWC"),
         tc.conv_transpose2d(
