@@ -2,15 +2,18 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.cli.arguments import add_specs, chosen_layers, load_tvm
 from tvmconv.cli.output import Output
+from tvmconv.errors import ArgumentError, EnvironmentProblem
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.workloads import Layer
 
 if TYPE_CHECKING:
+    from tvmconv.tuning.remote import RemoteMeasurer
     from tvmconv.tuning.result import TuneResult
 
 EXAMPLES = """\
@@ -22,6 +25,7 @@ examples:
   tvmconv tune resnet50 --minutes 3
   tvmconv tune conv2d_n1c64s56x56_o64k3x3_p1 --trials 64 --records layer.jsonl
   tvmconv tune mobilenet_v2 --trials 32 --target x86_64_v3 --threads 2
+  tvmconv tune resnet50 --minutes 10 --target x86_64_v3 --tracker 10.0.0.1:9190 --key edge
 """
 
 
@@ -54,6 +58,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="go on from what the file holds (default)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the search")
+    remote = parser.add_argument_group("other machines (TVM RPC; needs the extra `rpc`)")
+    remote.add_argument("--rpc", action="append", metavar="HOST:PORT", help="a server; repeatable")
+    remote.add_argument("--tracker", metavar="HOST:PORT", help="a tracker of servers")
+    remote.add_argument("--key", metavar="NAME", help="which of the tracker's servers")
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -65,7 +73,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
     from tvmconv.cli.tune_view import LiveTable, names_by_key
     from tvmconv.tuning.tune import tune
 
-    with LiveTable(names_by_key(layers), hidden=output.as_json) as table:
+    with ExitStack() as stack:
+        measurer = stack.enter_context(remote) if (remote := remote_measurer(args)) else None
+        table = stack.enter_context(LiveTable(names_by_key(layers), hidden=output.as_json))
         result = tune(
             [layer.spec for layer in layers],
             args.target,
@@ -78,9 +88,36 @@ def run(args: argparse.Namespace, output: Output) -> int:
             algorithm=args.algorithm,
             max_error=args.max_error,
             weights=[float(layer.repeats) for layer in layers],
+            measurer=measurer,
             on_event=table.update,
         )
     return report(result, layers, output)
+
+
+def remote_measurer(args: argparse.Namespace) -> "RemoteMeasurer | None":
+    """The measurer of the machines that were named; None to measure here.
+
+    Raises:
+        ArgumentError: addresses that make no sense, or a tracker without a key.
+        EnvironmentProblem: the tracker does not answer, or has no such device.
+    """
+    if args.rpc is None and args.tracker is None:
+        return None
+    from tvmconv.target import load
+    from tvmconv.tuning.remote import Address, RemoteMeasurer, check_rpc, tracked_devices
+
+    if args.target == "host":
+        raise ArgumentError("--target", "host", "the id of the remote machines' target")
+    check_rpc()
+    addresses = [Address.parse(text) for text in args.rpc or ()]
+    if args.tracker is not None:
+        if not args.key:
+            raise ArgumentError("--key", args.key, "the key of the tracker's devices")
+        tracker = Address.parse(args.tracker, args.key)
+        addresses += [tracker] * tracked_devices(tracker)
+    if not addresses:
+        raise EnvironmentProblem("devices", f"none of key {args.key}", "servers of that key")
+    return RemoteMeasurer(load(args.target), addresses, args.threads)
 
 
 def report(result: "TuneResult", layers: Sequence[Layer], output: Output) -> int:

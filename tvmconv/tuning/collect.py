@@ -105,7 +105,7 @@ def collect(
     lost: list[float] = []
     failures = 0
 
-    with Log(records, threads) as log:
+    with Log(records, threads, measurer.machine) as log:
 
         def done(index: int, outcome: Outcome) -> None:
             nonlocal failures

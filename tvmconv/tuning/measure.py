@@ -76,7 +76,13 @@ def ignore(index: int, outcome: Outcome) -> None:
 
 
 class Measurer(Protocol):
-    """Measures trials. Trials may be drawn from an iterator as workers become free."""
+    """Measures trials. Trials may be drawn from an iterator as workers become free.
+
+    Attributes:
+        machine: what it measures on, for records; None for this machine.
+    """
+
+    machine: str | None
 
     def measure(self, trials: Iterable[Trial], on_done: OnDone = ignore) -> list[Outcome]:
         """Build, check and time each; ``on_done(index, outcome)`` hears of each as it is done."""

@@ -53,6 +53,7 @@ class Pool:
         devices: makes the devices, given the folder for files.
         threads: of the kernels that will be measured.
         cores: cores to build on, one builder each.
+        machine: see measure.Measurer.
         shipped: link libraries that run without this machine's runtime.
         build_timeout: seconds after which a build is given up.
         run_timeout: seconds after which checking and timing a candidate is given up.
@@ -64,10 +65,12 @@ class Pool:
         threads: int,
         cores: Sequence[int],
         *,
+        machine: str | None = None,
         shipped: bool = False,
         build_timeout: float = BUILD_TIMEOUT,
         run_timeout: float = RUN_TIMEOUT,
     ) -> None:
+        self.machine = machine
         self._threads, self._cores, self._shipped = threads, list(cores), shipped
         self._timeouts = build_timeout, run_timeout
         self._folder = Path(tempfile.mkdtemp(prefix="tvmconv-tune-"))

@@ -186,6 +186,7 @@ class RemoteMeasurer(Pool):
             devices,
             threads,
             usable,
+            machine=", ".join(sorted({f"rpc {address}" for address in addresses})),
             shipped=True,
             build_timeout=build_timeout,
             run_timeout=run_timeout,

@@ -85,7 +85,7 @@ def tune(
     chosen = load(target)
     known, problems = read_existing(records) if resume else ((), ())
     with ExitStack() as stack:
-        log = stack.enter_context(Log(records, threads))
+        log = stack.enter_context(Log(records, threads, measurer.machine if measurer else None))
         weighed = _distinct(given, counts)
         tasks = [Task(spec, chosen, threads, max_error) for spec in weighed]
         layers = [
