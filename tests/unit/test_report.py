@@ -1,15 +1,19 @@
 """The table and the report, made from invented figures."""
 
 import io
+import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from tvmconv import workloads
 from tvmconv.bench import Machine, Measured
+from tvmconv.bench.curves import Curve
 from tvmconv.bench.labels import kilobytes, label, microseconds
 from tvmconv.bench.report import Card, write_report
 from tvmconv.bench.roofline import Roofline
@@ -42,6 +46,7 @@ def invented(network: str = "resnet50") -> Measured:
                     overhead_seconds=2e-6 if ours else 5e-6,
                     max_error=draw.uniform(1e-6, 9e-6),
                     bound=2e-5 if ours else 1e-1,
+                    relative_error=draw.uniform(2e-7, 5e-6),
                     code_bytes=draw.randrange(4000, 30000) if ours else None,
                     packed_bytes=4 * spec.params if ours else None,
                     compile_seconds=0.2 if ours else None,
@@ -66,6 +71,7 @@ def test_report_is_one_self_contained_file(tmp_path: Path) -> None:
     assert "ResNet-50 &lt;on this machine&gt;" in html
     assert "could not create a &lt;primitive&gt;" in html
     assert html.count('src="data:image/svg+xml;base64,') == 6
+    assert html.count('<span class="bar fastest">') == 23
     assert not re.search(r'(src|href)="(?!data:)', html), "refers to another file"
     for row in measured.rows:
         assert row.spec in html
@@ -77,6 +83,34 @@ def test_report_of_one_layer_without_peers(tmp_path: Path) -> None:
     ours = tuple(row for row in measured.rows if row.contestant == "tvmconv")[:1]
     html = write_report(Measured(measured.machine, ours), tmp_path / "r.html").read_text()
     assert html.count("<img") == 3
+
+
+def test_report_shows_the_course_of_tuning(tmp_path: Path) -> None:
+    found = Curve("conv", np.array([0.5, 0.5, 1.0]), np.array([0.6, 0.8, 1.0]))
+    html = write_report(invented("lenet5"), tmp_path / "r.html", curves=[found]).read_text()
+    assert "<h2>Tuning</h2>" in html
+    assert "1 tasks" in html
+
+
+def test_report_of_a_hundred_layers_and_all_peers(tmp_path: Path) -> None:
+    rows = []
+    for network in ("googlenet", "mobilenet_v2", "resnet50"):
+        for row in invented(network).rows:
+            rows.append(row)
+            if row.contestant == "tvmconv":
+                others = ("onnxruntime", "openvino_nhwc", "ncnn", "metaschedule:32")
+                rows += [replace(row, contestant=name, template="") for name in others]
+    unique = {(row.spec, row.contestant): row for row in rows}
+    measured = replace(invented(), rows=tuple(unique.values()))
+    html = write_report(measured, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert html.count("<tr><td title=") > 100
+    assert len(html) < 4_000_000
+
+
+def test_rows_come_back_from_json() -> None:
+    measured = invented()
+    again = Measured.from_dict(json.loads(json.dumps(measured.as_dict())))
+    assert again == measured
 
 
 def test_table_fits_a_terminal_and_names_failures() -> None:

@@ -49,6 +49,19 @@ class Measured:
         """Whether all that could run did, and every answer, the peers' too, was right."""
         return self.complete and all(row.ok or row.absent for row in self.rows)
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Measured":
+        """Read what `as_dict` gave; ratios and summaries follow from the rows."""
+        roofline = content["roofline"]
+        return cls(
+            Machine.from_dict(content["machine"]),
+            tuple(Row.from_dict(row) for row in content["rows"]),
+            Roofline(**roofline) if roofline else None,
+            content["seconds"],
+            content["cold"],
+            content["complete"],
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the ratios to the best peer."""
         compared = layers(self.rows)

@@ -3,8 +3,8 @@
 import os
 import platform
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,6 +68,12 @@ class Machine:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"versions": dict(self.versions), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Machine":
+        """Read what `as_dict` gave."""
+        given = {f.name: content[f.name] for f in fields(cls)}
+        return cls(**given | {"versions": tuple(content["versions"].items())})
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions)

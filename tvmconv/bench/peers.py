@@ -79,6 +79,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "onnxruntime": Family("tvmconv.bench.onnxruntime_peer", ("onnxruntime", "onnx")),
         "openvino": Family("tvmconv.bench.openvino_peer", ("openvino", "onnx")),
         "ncnn": Family("tvmconv.bench.ncnn_peer", ("ncnn",)),
+        "metaschedule": Family(
+            "tvmconv.bench.metaschedule_peer",
+            ("apache-tvm", "cloudpickle", "psutil", "tornado"),
+            in_all=False,
+            prepare_seconds=600.0,
+        ),
     }
 )
 

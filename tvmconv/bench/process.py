@@ -141,7 +141,9 @@ class _Process:
                 stdout=said,
                 stderr=said,
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)},
+                env=os.environ
+                | {"PYTHONPATH": paths, "TVM_BIND_THREADS": "0"}
+                | dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS"), str(threads)),
                 start_new_session=True,  # Ctrl-C in the terminal is ours to handle
             )
         ours.send(timer)

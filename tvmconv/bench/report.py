@@ -1,15 +1,19 @@
 """Write measured rows as one HTML file that needs nothing else: plots and style are inside it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tvmconv.bench import Measured, plots
+from tvmconv.bench.curves import Curve
 from tvmconv.bench.labels import kilobytes, label, microseconds
-from tvmconv.bench.rows import Layer, Row, geometric_mean, layers
+from tvmconv.bench.matrix import contestants, matrix
+from tvmconv.bench.rows import Layer, Row, layers
+from tvmconv.bench.summary import Summary, by_kind
 from tvmconv.bench.table import notes
+from tvmconv.spec import ConvSpec
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def write_report(
     title: str = "tvmconv benchmark",
     cards: tuple[Card, ...] = (),
     bundle: Mapping[str, int] | None = None,
+    curves: Sequence[Curve] = (),
 ) -> Path:
     """Write the report.
 
@@ -51,14 +56,19 @@ def write_report(
         title: its heading.
         cards: numbers to show at the top beside the report's own.
         bundle: bytes of a bundle's files by kind, for one more plot.
+        curves: of the tuning that gave the kernels, for one more plot.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(measured, title, cards, bundle or {}), encoding="utf-8")
+    path.write_text(render(measured, title, cards, bundle or {}, curves), encoding="utf-8")
     return path
 
 
 def render(
-    measured: Measured, title: str, cards: tuple[Card, ...], bundle: Mapping[str, int]
+    measured: Measured,
+    title: str,
+    cards: tuple[Card, ...],
+    bundle: Mapping[str, int],
+    curves: Sequence[Curve],
 ) -> str:
     """Return the report as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -76,7 +86,10 @@ def render(
         machine=measured.machine,
         cards=(*_cards(compared), *cards),
         notes=notes(measured, compared),
-        plots=_plots(measured, compared, bundle),
+        plots=_plots(measured, compared, bundle, curves),
+        contestants=contestants(compared),
+        matrix=matrix(compared),
+        kinds=_kinds(compared),
         table=[_layer_cells(layer) for layer in compared],
         rows=[_row_cells(row) for row in measured.rows],
         environment=_environment(measured),
@@ -85,12 +98,17 @@ def render(
 
 def _cards(compared: list[Layer]) -> list[Card]:
     found = []
-    mean = geometric_mean(layer.ratio for layer in compared)
-    if mean is not None:
-        style = "good" if mean >= 1 else "bad"
-        found.append(Card(f"{mean:.2f}×", "geometric mean against the best peer", style))
-        won = sum((layer.ratio or 0) >= 1 for layer in compared)
-        found.append(Card(f"{won} of {len(compared)}", "layers not slower than the best peer"))
+    every = Summary.of("all", compared)
+    if every.to_best is not None and every.worst is not None:
+        found.append(
+            Card(f"{every.to_best:.2f}×", "geometric mean to the best peer", _style(every.to_best))
+        )
+        if every.to_torch is not None:
+            text = "geometric mean to the best of torch"
+            found.append(Card(f"{every.to_torch:.2f}×", text, _style(every.to_torch)))
+        found.append(Card(f"{every.won} of {every.compared}", "layers not slower than any peer"))
+        worst = label(ConvSpec.parse(every.worst_spec))
+        found.append(Card(f"{every.worst:.2f}×", f"worst layer: {worst}", _style(every.worst)))
     right = sum(layer.ours.ok for layer in compared)
     style = "good" if right == len(compared) else "bad"
     found.append(Card(f"{right} of {len(compared)}", "answers within the stated bound", style))
@@ -99,46 +117,66 @@ def _cards(compared: list[Layer]) -> list[Card]:
     return found
 
 
-def _plots(measured: Measured, compared: list[Layer], bundle: Mapping[str, int]) -> list[Plot]:
-    found = []
+def _style(ratio: float | None) -> str:
+    return "" if ratio is None else "good" if ratio >= 1 else "bad"
+
+
+def _kinds(compared: list[Layer]) -> list[dict[str, Any]]:
+    """The ratios of each kind of layer, and of all when there is more than one kind."""
+    found = by_kind(compared)
+    if len(found) > 1:
+        found.append(Summary.of("all", compared))
+    return [
+        {
+            "kind": one.kind,
+            "layers": one.layers,
+            "won": one.won,
+            "worst_label": label(ConvSpec.parse(one.worst_spec)) if one.worst_spec else "",
+            "worst_spec": one.worst_spec,
+        }
+        | {
+            name: ("-" if value is None else f"{value:.2f}", _style(value))
+            for name, value in (
+                ("to_best", one.to_best),
+                ("to_torch", one.to_torch),
+                ("worst", one.worst),
+            )
+        }
+        for one in found
+        if one.compared
+    ]
+
+
+def _plots(
+    measured: Measured,
+    compared: list[Layer],
+    bundle: Mapping[str, int],
+    curves: Sequence[Curve],
+) -> list[Plot]:
+    """Every plot that there is something to show in, as (heading, text, drawing)."""
+    found: list[tuple[str, str, str]] = []
     if any(layer.ratio for layer in compared):
-        found.append(
-            Plot.of(
-                "Speed against the best peer",
-                "Bars beyond the dashed line are faster than every torch variant of the run.",
-                plots.ratios(compared),
-            )
-        )
-    found.append(
-        Plot.of(
-            "Throughput",
-            "Bars are tvmconv, dots the peers; the dashed line is one core's measured peak."
-            if measured.machine.threads == 1
-            else "Bars are tvmconv, dots the peers; the dashed line is the cores' measured peak.",
-            plots.throughput(compared, measured.roofline),
-        )
-    )
+        text = "Bars beyond the dashed line are faster than every peer of the run."
+        found.append(("Speed against the best peer", text, plots.ratios(compared)))
+    cores = "one core's" if measured.machine.threads == 1 else "the cores'"
+    text = f"Bars are tvmconv, dots the peers; the dashed line is {cores} measured peak. "
+    text += "Winograd and FFT do less work than the direct algorithm and may pass it."
+    found.append(("Throughput", text, plots.throughput(compared, measured.roofline)))
     if measured.roofline is not None:
-        found.append(
-            Plot.of(
-                "Roofline",
-                "Dots above the memory line have data that stays in the caches between calls.",
-                plots.roofline_plot(compared, measured.roofline),
-            )
-        )
-    found.append(
-        Plot.of(
-            "Error",
-            "Difference to torch in float64 at the worst element, and the bound it is held to.",
-            plots.errors(compared),
-        )
-    )
-    found.append(Plot.of("Code size", "Machine code of each kernel.", plots.code_sizes(compared)))
+        text = "Dots above the memory line have data that stays in the caches between calls."
+        drawing = plots.roofline_plot(compared, measured.roofline)
+        found.append(("Roofline", text, drawing))
+    if curves:
+        text = f"{len(curves)} tasks: the best config so far, against the number of trials."
+        found.append(("Tuning", text, plots.tuning(curves)))
+    text = "Difference to torch in float64, layer by layer; on the right the bound it is held to."
+    found.append(("Errors", text, plots.errors(measured.rows)))
+    found.append(("Code size", "Machine code of each kernel.", plots.code_sizes(compared)))
     if bundle:
         total = kilobytes(sum(bundle.values()))
         text = f"What the files of the bundle weigh; {total} together."
-        found.append(Plot.of("Bundle", text, plots.bundle_sizes(bundle)))
-    return found
+        found.append(("Bundle", text, plots.bundle_sizes(bundle)))
+    return [Plot.of(*one) for one in found]
 
 
 def _layer_cells(layer: Layer) -> dict[str, Any]:
@@ -150,12 +188,13 @@ def _layer_cells(layer: Layer) -> dict[str, Any]:
         "template": ours.template,
         "min": microseconds(ours.min_seconds),
         "median": microseconds(ours.median_seconds),
+        "overhead": microseconds(ours.overhead_seconds),
         "gflops": "-" if ours.gflops is None else f"{ours.gflops:.0f}",
         "peer": "-" if best is None else best.contestant,
         "peer_min": microseconds(best.min_seconds if best else None),
         "peer_median": microseconds(best.median_seconds if best else None),
         "ratio": "-" if layer.ratio is None else f"{layer.ratio:.2f}",
-        "style": "" if layer.ratio is None else "good" if layer.ratio >= 1 else "bad",
+        "style": _style(layer.ratio),
         "right": ours.ok,
         "error": _small(ours.max_error),
         "bound": _small(ours.bound),
@@ -186,6 +225,7 @@ def _environment(measured: Measured) -> list[tuple[str, str]]:
         ("CPU", f"{machine.cpu}, {machine.cores} cores, {machine.isa}"),
         ("threads", str(machine.threads)),
         ("governor", machine.governor),
+        ("caches", "emptied before each timed call" if measured.cold else "warm"),
         ("load before the run", str(machine.load)),
         ("system", f"{machine.system}, Python {machine.python}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in machine.versions)),

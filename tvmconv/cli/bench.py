@@ -57,7 +57,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold", action="store_true", help="touch 64 MB of other memory before each timed call"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report as well")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write an HTML report as well; with --records also the course of their tuning",
+    )
     parser.add_argument(
         "--json",
         nargs="?",
@@ -89,10 +94,13 @@ def run(args: argparse.Namespace, output: Output) -> int:
         )
     written = [document.write(measured)] if document else []
     if args.report is not None and measured.rows:
+        from tvmconv.bench.curves import curves
         from tvmconv.bench.report import write_report
+        from tvmconv.tuning.records import read_records
 
         title = f"tvmconv: {' '.join(args.specs)}"
-        written.append(write_report(measured, args.report, title=title))
+        found = curves(record for path in args.records or () for record in read_records(path)[0])
+        written.append(write_report(measured, args.report, title=title, curves=found))
     if output.as_json:
         output.document("bench", measured.ok, content(measured, args.report))
     else:
