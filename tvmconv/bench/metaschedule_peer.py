@@ -41,20 +41,26 @@ def prepare(name: str, plain: Plain, threads: int) -> Ready:
     trials = int(name.partition(":")[2] or DEFAULT_TRIALS)
     # The smallest layer stands for the cost of a call, which no schedule changes.
     function = _tuned(plain, min(trials, 1 + spec.macs // 1000), threads)
-    import tvm
-
-    space = tuple(range(2, 2 + spec.rank))
-    x = np.moveaxis(plain.x, 1, -1)
-    weight = plain.weight.transpose(*space, 1, 0)
-    given = [x, weight, *(a for a in (plain.bias, _last(plain.residual)) if a is not None)]
-    out = np.zeros((spec.n, *spec.out_size, spec.oc), np.float32)
-    arguments = [tvm.runtime.from_dlpack(at_cache_line(a)) for a in (*given, out)]
+    given = arguments(plain)
 
     def call() -> Any:
-        function(*arguments)
-        return arguments[-1]
+        function(*given)
+        return given[-1]
 
     return Ready(call, lambda y: np.ascontiguousarray(np.moveaxis(y.numpy(), -1, 1)))
+
+
+def arguments(plain: Plain) -> list[Any]:
+    """The tensors of a call, in the order of the declaration; the last is the output."""
+    import tvm
+
+    spec = plain.spec
+    x = np.moveaxis(plain.x, 1, -1)
+    weight = plain.weight.transpose(*range(2, 2 + spec.rank), 1, 0)
+    optional = [array for array in (plain.bias, _last(plain.residual)) if array is not None]
+    out = np.zeros((spec.n, *spec.out_size, spec.oc), np.float32)
+    every = (x, weight, *optional, out)
+    return [tvm.runtime.from_dlpack(at_cache_line(array)) for array in every]
 
 
 def _last(array: Array | None) -> Array | None:
@@ -79,7 +85,7 @@ def _tuned(plain: Plain, trials: int, threads: int) -> Any:
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
     mcpu = tvm.get_global_func("target.llvm_get_system_cpu")()
     target = Target({"kind": "llvm", "mcpu": mcpu, "num-cores": threads})
-    mod = tvm.IRModule({"main": _declaration(plain)})
+    mod = tvm.IRModule({"main": declaration(plain)})
     with tempfile.TemporaryDirectory(prefix="tvmconv-metaschedule-") as folder:
         database = ms.tune_tir(
             mod=mod,
@@ -103,14 +109,14 @@ def _tuned(plain: Plain, trials: int, threads: int) -> Any:
     return tvm.compile(schedule.mod, target=target)["main"]
 
 
-def _declaration(plain: Plain) -> Any:
+def declaration(plain: Plain) -> Any:
     """The layer in TE: pad, sum, finish."""
     from tvm import te
 
     spec = plain.spec
     x = te.placeholder((spec.n, *spec.in_size, spec.ic), name="x")
     weight = te.placeholder((*spec.kernel, spec.ic // spec.groups, spec.oc), name="weight")
-    arguments = [x, weight]
+    given = [x, weight]
     padded = _padded(spec, x)
     taps = [te.reduce_axis((0, k), f"k{i}") for i, k in enumerate(spec.kernel)]
     ic = te.reduce_axis((0, spec.ic // spec.groups), "ic")
@@ -126,17 +132,23 @@ def _declaration(plain: Plain) -> Any:
     y = te.compute(shape, term, name="sums")
     if plain.bias is not None:
         bias = te.placeholder((spec.oc,), name="bias")
-        arguments.append(bias)
-        y = te.compute(shape, lambda *at, y=y: y(*at) + bias(at[-1]), name="biased")
+        given.append(bias)
+        y = _then(y, "biased", lambda v, *at: v + bias(at[-1]))
     if plain.residual is not None:
         residual = te.placeholder(shape, name="residual")
-        arguments.append(residual)
-        y = te.compute(shape, lambda *at, y=y: y(*at) + residual(*at), name="added")
-    activate = ACTIVATIONS[spec.activation]
+        given.append(residual)
+        y = _then(y, "added", lambda v, *at: v + residual(*at))
     if spec.activation != "none":
-        args = spec.activation_args
-        y = te.compute(shape, lambda *at, y=y: activate(y(*at), *args), name="activated")
-    return te.create_prim_func([*arguments, y])
+        activate = ACTIVATIONS[spec.activation]
+        y = _then(y, "activated", lambda v, *at: activate(v, *spec.activation_args))
+    return te.create_prim_func([*given, y])
+
+
+def _then(y: Expr, name: str, step: Callable[..., Expr]) -> Expr:
+    """One stage more, element by element."""
+    from tvm import te
+
+    return te.compute(y.shape, lambda *at: step(y(*at), *at), name=name)
 
 
 def _padded(spec: ConvSpec, x: Expr) -> Expr:
