@@ -24,19 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.errors import (
-    EnvironmentProblem,
-    InvalidConfig,
-    RecordsError,
-    TvmconvError,
-    UnsupportedSpec,
-)
+from tvmconv.errors import EnvironmentProblem, RecordsError
 from tvmconv.space import Config
-from tvmconv.spec import ConvSpec
-from tvmconv.target import load as load_target
-from tvmconv.template import Task, Template, get_template
+from tvmconv.template import Task, Template
+from tvmconv.tuning.dataset import Rows, key_of, rows_of
 from tvmconv.tuning.features import Table, tabulate
-from tvmconv.tuning.records import Record, tuning_key
+from tvmconv.tuning.records import Record
 
 Floats = NDArray[np.float64]
 
@@ -49,12 +42,8 @@ RANKING_ROUNDS = 100
 # plain logarithms its trees first blow up the differences, noise included: picks at 90 %.
 RANKING_SCALE = 15.0
 ROUNDS = 200
-# A config that failed counts as this much slower than the slowest of its spec that worked.
-FAILED_FACTOR = 2.0
 # With as many own measurements of a spec, its own offset counts as much as the prior's.
 OFFSET_ROWS = 3.0
-# A device that went away says nothing of the config that was on it.
-IGNORED = ("device_lost",)
 SHAPE: dict[str, Any] = {
     "tree_method": "hist",
     "max_depth": 6,
@@ -88,27 +77,6 @@ def xgboost() -> Any:
             "xgboost", f"not installed ({error})", "any since 3.0; run: pip install xgboost-cpu"
         ) from None
     return package
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Measurements of one template.
-
-    Attributes:
-        names: of the feature columns.
-        features: one row per measurement.
-        log_cycles: analytic prediction of each.
-        log_seconds: what was measured, or what a failure counts as.
-        groups: number of the spec, target and threads of each.
-        keys: their names.
-    """
-
-    names: tuple[str, ...]
-    features: NDArray[np.float32]
-    log_cycles: Floats
-    log_seconds: Floats
-    groups: NDArray[np.int64]
-    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +147,35 @@ class CostModel:
         Raises:
             EnvironmentProblem: xgboost is not installed.
         """
+        return cls.fit_rows(rows_of(records), prior=prior, seed=seed, rounds=rounds)
+
+    @classmethod
+    def fit_rows(
+        cls,
+        rows: Mapping[str, Rows],
+        *,
+        prior: CostModel | None = None,
+        seed: int = 0,
+        rounds: int = ROUNDS,
+    ) -> CostModel:
+        """As ``fit``, on features that are there already, by template id."""
         fitted = dict(prior._fitted) if prior else {}
-        for template_id, of_template in _by_template(records).items():
-            rows = _rows(template_id, of_template)
-            if rows is not None:
-                before = prior._usable(template_id, rows.names) if prior else None
-                fitted[template_id] = _fit(rows, before, seed, rounds)
+        for template_id, of_template in rows.items():
+            before = prior._usable(template_id, of_template.names) if prior else None
+            fitted[template_id] = _fit(of_template, before, seed, rounds)
         return cls(fitted)
+
+    def seconds(self, template_id: str, rows: Rows) -> Floats:
+        """Seconds of rows that are there already; NaN for a template that it does not know."""
+        fitted = self._usable(template_id, rows.names)
+        if fitted is None:
+            return np.full(len(rows.groups), np.nan)
+        ratio = np.empty(len(rows.groups))
+        for group, key in enumerate(rows.keys):
+            mine = rows.groups == group
+            ratio[mine] = fitted.log_ratio(rows.features[mine], key)
+        seconds: Floats = np.exp(ratio + rows.log_cycles)
+        return seconds
 
     def knows(self, template_id: str) -> bool:
         """Whether there is anything to predict a template from."""
@@ -201,7 +191,7 @@ class CostModel:
             return np.zeros(0)
         table = tabulate(task, template, configs)
         fitted = self._require(template.id, table)
-        seconds: Floats = np.exp(fitted.log_ratio(table.rows, _key(task)) + table.log_cycles)
+        seconds: Floats = np.exp(fitted.log_ratio(table.rows, key_of(task)) + table.log_cycles)
         return seconds
 
     def score(self, task: Task, template: Template, configs: Sequence[Config]) -> Floats:
@@ -215,8 +205,8 @@ class CostModel:
         table = tabulate(task, template, configs)
         fitted = self._require(template.id, table)
         if fitted.ranking is None:
-            return fitted.log_ratio(table.rows, _key(task)) + table.log_cycles
-        before = fitted.margin(table.rows, _key(task)) + table.log_cycles
+            return fitted.log_ratio(table.rows, key_of(task)) + table.log_cycles
+        before = fitted.margin(table.rows, key_of(task)) + table.log_cycles
         return RANKING_SCALE * before - _ask(fitted.ranking, table.rows)
 
     def _usable(self, template_id: str, names: tuple[str, ...]) -> Fitted | None:
@@ -244,7 +234,7 @@ class CostModel:
             templates[template_id] = {
                 "names": list(fitted.names),
                 "offset": fitted.default_offset,
-                "booster": bytes(fitted.regression.save_raw("json")).decode("utf-8"),
+                "booster": _without_statistics(bytes(fitted.regression.save_raw("json"))),
             }
         text = json.dumps({"format": FORMAT, "templates": templates})
         try:
@@ -282,77 +272,18 @@ class CostModel:
         return cls(fitted)
 
 
-def _key(task: Task) -> str:
-    return f"{tuning_key(task.spec)} {task.target.id} {task.threads}"
+def _without_statistics(booster: bytes) -> str:
+    """A booster's JSON without what training left in its nodes; half of the size."""
+    data = json.loads(booster)
+    for tree in data["learner"]["gradient_booster"]["model"]["trees"]:
+        for name in ("loss_changes", "sum_hessian"):
+            tree[name] = [0.0] * len(tree[name])
+    return json.dumps(data, separators=(",", ":"))
 
 
 def _ask(booster: Any, table: NDArray[np.float32]) -> Floats:
     answer = booster.inplace_predict(table, predict_type="margin")
     return np.asarray(answer, dtype=np.float64)
-
-
-def _by_template(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        if record.status not in IGNORED and _is_known(record.template):
-            found.setdefault(record.template, []).append(record)
-    return dict(sorted(found.items()))
-
-
-def _is_known(template_id: str) -> bool:
-    try:
-        get_template(template_id)
-    except UnsupportedSpec:
-        return False
-    return True
-
-
-def _rows(template_id: str, records: Sequence[Record]) -> Rows | None:
-    """Features of records, spec by spec; None when none of them applies any more."""
-    by_key: dict[tuple[str, str, int], list[Record]] = {}
-    for record in records:
-        by_key.setdefault(record.key, []).append(record)
-    template = get_template(template_id)
-    tables: list[Table] = []
-    seconds: list[float] = []
-    groups: list[int] = []
-    keys: list[str] = []
-    for (spec, target, threads), some in by_key.items():
-        try:
-            task = Task(ConvSpec.parse(spec), load_target(target), threads)
-        except TvmconvError:
-            continue
-        if template.supports(task) is not None:
-            continue
-        knobs = tuple(template.space(task).knobs)
-        applying = [(r, c) for r in some if (c := _config_of(knobs, r.config)) is not None]
-        worked = [r.score for r, _ in applying if r.status == "ok"]
-        if not worked:
-            continue
-        tables.append(tabulate(task, template, [config for _, config in applying]))
-        failed = FAILED_FACTOR * max(worked)
-        seconds += [r.score if r.status == "ok" else failed for r, _ in applying]
-        groups += [len(keys)] * len(applying)
-        keys.append(_key(task))
-    if not tables:
-        return None
-    return Rows(
-        tables[0].names,
-        np.concatenate([table.rows for table in tables]),
-        np.concatenate([table.log_cycles for table in tables]),
-        np.log(np.array(seconds)),
-        np.array(groups, dtype=np.int64),
-        tuple(keys),
-    )
-
-
-def _config_of(knobs: tuple[str, ...], text: str) -> Config | None:
-    """The config when it has the space's knobs; values that are no choice any more still teach."""
-    try:
-        config = Config.parse(text)
-    except InvalidConfig:
-        return None
-    return config if tuple(name for name, _ in config.items) == knobs else None
 
 
 def _fit(rows: Rows, prior: Fitted | None, seed: int, rounds: int) -> Fitted:

@@ -1,0 +1,89 @@
+"""Makes what ships in schedules/tuned/: the best record per spec, and the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tvmconv.errors import RecordsError, TvmconvError
+from tvmconv.space import Config
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+from tvmconv.template import Task, get_template
+from tvmconv.tolerance import DIRECT
+from tvmconv.tuning.records import Record, best_records
+
+# Of the versions that a record holds, those that its code came from.
+KEPT_VERSIONS = ("tvmconv", "apache-tvm")
+
+
+def best_of_each(records: Sequence[Record]) -> list[Record]:
+    """The fastest applying record of each key, and of each that is exact where that one is not.
+
+    The second serves callers who force "direct" or allow less error. Samples are reduced to the
+    least, versions to what the code depends on.
+    """
+    by_key: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        if record.status == "ok":
+            by_key.setdefault(record.key, []).append(record)
+    kept = []
+    for key, some in sorted(by_key.items()):
+        accuracies = {(r.template, r.config): _accuracy(key, r) for r in some}
+        applying = [r for r in some if accuracies[r.template, r.config] is not None]
+        defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
+        best = best_records(applying, lambda r, of=defaults: r.config == of[r.template])  # type: ignore[misc]
+        exact = [r for r in best if accuracies[r.template, r.config] == DIRECT]
+        kept += [_lean(key, best[0])] if best else []
+        kept += [_lean(key, exact[0])] if exact and exact[0] != best[0] else []
+    return kept
+
+
+def write_best(records: Sequence[Record], folder: Path) -> dict[str, int]:
+    """Write ``<target id>.jsonl`` for each target of the records; returns how many lines each has.
+
+    Raises:
+        RecordsError: the folder cannot be written.
+    """
+    lines: dict[str, list[str]] = {}
+    for record in best_of_each(records):
+        lines.setdefault(record.target, []).append(record.line)
+    for target, some in lines.items():
+        path = folder / f"{target}.jsonl"
+        try:
+            path.write_text("\n".join(some) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RecordsError(f"cannot write {path}: {error.strerror}") from error
+    return {target: len(some) for target, some in lines.items()}
+
+
+def _task(key: tuple[str, str, int]) -> Task:
+    spec, target, threads = key
+    return Task(ConvSpec.parse(spec), load(target), threads, max_error=float("inf"))
+
+
+def _accuracy(key: tuple[str, str, int], record: Record) -> str | None:
+    """Accuracy class of a record's config, None when it no longer applies."""
+    try:
+        task, template = _task(key), get_template(record.template)
+        config = Config.parse(record.config)
+        if template.supports(task) is not None:
+            return None
+        template.space(task).check(config)
+        return template.accuracy(task, config)
+    except TvmconvError:
+        return None
+
+
+def _default(key: tuple[str, str, int], template_id: str) -> str:
+    try:
+        return str(get_template(template_id).default(_task(key)))
+    except TvmconvError:
+        return ""
+
+
+def _lean(key: tuple[str, str, int], record: Record) -> Record:
+    versions = {name: v for name, v in record.versions.items() if name in KEPT_VERSIONS}
+    seconds = (float(f"{record.score:.4g}"),)
+    return replace(record, spec=key[0], seconds=seconds, versions=versions, message="", run="")
