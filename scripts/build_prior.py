@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     args = parser.parse_args(argv)
     console = Console()
+    args.output.mkdir(parents=True, exist_ok=True)
     try:
         if not args.no_prior:
             prior(args, console)

@@ -83,6 +83,12 @@ def test_wheel_holds_schedules_targets_and_data(tmp_path: Path) -> None:
         for package, folder in folders_with_code().items()
         for file in folder.iterdir()
         if file.is_file() and file.suffix != ".pyc"
+    } | {
+        "/".join((*package.split("."), file.relative_to(folders_with_code()[package]).as_posix()))
+        for package, patterns in SETUPTOOLS["package-data"].items()
+        for pattern in patterns
+        for file in folders_with_code()[package].glob(pattern)
+        if file.relative_to(ROOT).as_posix() in listed.stdout.splitlines()
     }
     assert sorted(expected - names) == []
     outside = {name for name in names if not name.startswith(("tvmconv/", "tvmconv-"))}
