@@ -7,8 +7,8 @@ m outputs of an r-tap filter take alpha = m + r - 1 products instead of m * r:
 The matrices are those of Toom and Cook: the product of two polynomials from its values at alpha - 1
 points and at infinity, transposed (Winograd 1980; Lavin and Gray, "Fast Algorithms for
 Convolutional Neural Networks", CVPR 2016). The points decide the rounding error. Those below had
-the smallest among dyadic fractions up to 3 (root mean square over random 2-D tiles of 32 channels);
-dyadic points keep A and B exact in binary, and symmetric ones let rows share their even and odd
+the smallest among multiples of 1/8 up to 3 (root mean square over random 2-D tiles of 32 channels);
+such points keep A and B exact in binary, and opposite ones let rows share their even and odd
 halves. G holds the divisions, and is applied once, at pack time, in float64.
 """
 
@@ -22,21 +22,23 @@ from typing import Any
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-# Finite points by alpha; infinity is always the last one. Opposite points stand side by side.
-_HALF, _ONE, _TWO = Fraction(1, 2), Fraction(1), Fraction(2)
+
+def _opposite(*points: Fraction) -> tuple[Fraction, ...]:
+    """Each point and its negative, side by side."""
+    return tuple(signed for p in points for signed in (p, -p))
+
+
+# Finite points by alpha; infinity is always the last one.
+ZERO = (Fraction(0),)
 POINTS: dict[int, tuple[Fraction, ...]] = {
     1: (),
-    2: (Fraction(0),),
-    3: (Fraction(0), _ONE),
-    4: (Fraction(0), _ONE, -_ONE),
-    5: (Fraction(0), Fraction(3, 4), Fraction(-3, 4), _TWO),
-    6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
-    7: (
-        Fraction(0),
-        *(Fraction(7, 8), Fraction(-7, 8), Fraction(7, 4), Fraction(-7, 4)),
-        Fraction(3, 8),
-    ),
-    8: (Fraction(0), _HALF, -_HALF, _ONE, -_ONE, _TWO, -_TWO),
+    2: ZERO,
+    3: (Fraction(0), Fraction(1)),
+    4: ZERO + _opposite(Fraction(1)),
+    5: _opposite(Fraction(3, 8), Fraction(11, 8)),
+    6: ZERO + _opposite(Fraction(5, 8), Fraction(3, 2)),
+    7: _opposite(Fraction(3, 8), Fraction(7, 8), Fraction(15, 8)),
+    8: ZERO + _opposite(Fraction(1, 2), Fraction(1), Fraction(2)),
 }
 
 
@@ -157,32 +159,37 @@ def _add(a: Any, sign: int, b: Any) -> Any:
 
 
 def _shared_rows(matrix: Matrix) -> list[tuple[Terms, Terms, int]]:
-    """Each row as (even terms, odd terms, sign); a row that repeats its neighbour shares both."""
+    """Each row as halves (a, b, sign), meaning a + sign * b; opposite points share both halves."""
     found: list[tuple[Terms, Terms, int]] = []
-    for i, row in enumerate(matrix):
+    for row in matrix:
         even = [(k, c) for k, c in enumerate(row) if c and k % 2 == 0]
         odd = [(k, c) for k, c in enumerate(row) if c and k % 2]
-        before = found[-1] if i else None
-        if before and before[0] == even and before[1] == [(k, -c) for k, c in odd]:
-            found.append((before[0], before[1], -before[2]))
+        before = found[-1] if found else ([], [], 1)
+        if before == (even, _negated(odd), 1):
+            found.append((even, before[1], -1))
+        elif before == (_negated(even), odd, 1):
+            found.append((odd, before[0], -1))
         else:
             found.append((even, odd, 1))
     return found
 
 
+def _negated(terms: Terms) -> Terms:
+    return [(k, -c) for k, c in terms]
+
+
 def _shared_columns(matrix: Matrix) -> list[list[tuple[int, int, int, Fraction]]]:
     """Each row as terms (i, j, sign, c), meaning c * (v[i] + sign * v[j]); sign 0: c * v[i]."""
-    columns = len(matrix[0])
-    rows: list[list[tuple[int, int, int, Fraction]]] = []
-    for row in matrix:
-        terms, k = [], 0
-        while k < columns:
-            c, following = row[k], row[k + 1] if k + 1 < columns else None
-            paired = following is not None and c and abs(following) == abs(c) and k > 0
-            if paired:
-                terms.append((k, k + 1, 1 if following == c else -1, c))
-            elif c:
-                terms.append((k, k, 0, c))
-            k += 2 if paired else 1
-        rows.append(terms)
+    columns = list(zip(*matrix, strict=True))
+    rows: list[list[tuple[int, int, int, Fraction]]] = [[] for _ in matrix]
+    k = 0
+    while k < len(columns):
+        paired = k + 1 < len(columns) and list(map(abs, columns[k])) == list(
+            map(abs, columns[k + 1])
+        )
+        for terms, row in zip(rows, matrix, strict=True):
+            if row[k]:
+                sign = (1 if row[k] == row[k + 1] else -1) if paired else 0
+                terms.append((k, k + 1 if paired else k, sign, row[k]))
+        k += 2 if paired else 1
     return rows

@@ -35,7 +35,7 @@ def schedule_winograd(
     sch = s_tir.Schedule(declaration.prim_func())
     store = _store_pixels if form.channels_last else _store_rows
     parallel, phase, chunk = store(sch, form, parts)
-    _multiply(sch, chunk, form, prefetch)
+    _multiply(sch, chunk, form, form.ic_parts(problem)[0] > 1, prefetch)
     _transform_input(sch, phase, form)
     _stage_input(sch, parallel, problem, form)
     return sch
@@ -61,11 +61,10 @@ def _store_pixels(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[
     band_w, j, sub_w = _split_band(sch, column, form.w)
     vector, lane = sch.split(lane, [None, form.lanes])
     sch.reorder(block, band_h, sub_h, band_w, sub_w, vector, i, j, lane)
-    _unroll(sch, i, j)
     sch.vectorize(lane)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
-    _transform_output(sch, "out", vector, form)
+    _transform_output(sch, vector, form)
     return parallel, inner[1], inner[3]
 
 
@@ -75,8 +74,7 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     *loops, lane, row, column = sch.get_loops(out)
     outer, inner, block = _outer_loops(sch, loops, form, parts)
     band, i, sub = _split_band(sch, row, form.h)
-    unit = min(TRANSPOSE_UNIT, form.tile_oc)
-    square, lane = sch.split(lane, [None, unit])
+    square, lane = sch.split(lane, [None, min(TRANSPOSE_UNIT, form.tile_oc)])
     piece, column = sch.split(column, [None, TRANSPOSE_UNIT])
     sch.reorder(block, square, band, i, sub, lane, piece, column)
     sch.unroll(piece)
@@ -87,17 +85,27 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     sch.compute_at(shuffled, sub, preserve_unit_loops=True)
     *_, across, along = sch.get_loops(shuffled)
     shuffle_rows(sch, along, across)
+    _transform_output(sch, band, form)
+    return parallel, inner[1], inner[3]
+
+
+def _transform_output(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None:
+    """Products of one tile and vector of channels, along w, then along h; all in registers."""
     tile = sch.get_sblock("ytile")
-    sch.compute_at(tile, band, preserve_unit_loops=True)
+    sch.compute_at(tile, at, preserve_unit_loops=True)
     *_, row, column, lane = sch.get_loops(tile)
-    inside, i, sub_h = _split_band(sch, row, form.h)
+    band_h, i, sub_h = _split_band(sch, row, form.h)
     band_w, j, sub_w = _split_band(sch, column, form.w)
     vector, lane = sch.split(lane, [None, form.lanes])
-    sch.reorder(inside, sub_h, band_w, sub_w, vector, i, j, lane)
+    sch.reorder(band_h, sub_h, band_w, sub_w, vector, i, j, lane)
     _unroll(sch, i, j)
     sch.vectorize(lane)
-    _transform_output(sch, "ytile", vector, form)
-    return parallel, inner[1], inner[3]
+    if form.h.filtering.alpha > 1:
+        half = sch.get_sblock("half_y")
+        sch.compute_at(half, vector, preserve_unit_loops=True)
+        *_, a, j, lane = sch.get_loops(half)
+        _unroll(sch, a, j)
+        sch.vectorize(lane)
 
 
 def _split_band(sch: s_tir.Schedule, loop: Loop, axis: TiledAxis) -> list[Loop]:
@@ -106,25 +114,18 @@ def _split_band(sch: s_tir.Schedule, loop: Loop, axis: TiledAxis) -> list[Loop]:
     return split
 
 
-def _transform_output(sch: s_tir.Schedule, consumer: str, at: Loop, form: WinogradForm) -> None:
-    """Products of one tile and vector of channels, first along w; all in registers."""
-    if form.h.filtering.alpha == 1:
-        return
-    half = sch.get_sblock("half_y")
-    sch.compute_at(half, at, preserve_unit_loops=True)
-    *_, a, j, lane = sch.get_loops(half)
-    _unroll(sch, a, j)
-    sch.vectorize(lane)
-
-
-def _multiply(sch: s_tir.Schedule, at: Loop, form: WinogradForm, prefetch: bool) -> None:
+def _multiply(
+    sch: s_tir.Schedule, at: Loop, form: WinogradForm, in_parts: bool, prefetch: bool
+) -> None:
     """For each point a matrix product of v and u; a register tile is summed, then kept."""
     gemm, conv = sch.get_sblock("gemm"), sch.get_sblock("conv")
     sch.compute_at(gemm, at, preserve_unit_loops=True)
-    *_, block, a, b, t, v = sch.get_loops(gemm)
+    loops = sch.get_loops(gemm)
+    part = [loops.pop()] if in_parts else []
+    *_, block, a, b, t, v = loops
     tile, t = sch.split(t, [None, form.tile_t])
     vector, lane = sch.split(v, [None, form.lanes])
-    sch.reorder(a, b, block, tile, t, vector, lane)
+    sch.reorder(a, b, block, *part, tile, t, vector, lane)
     _unroll(sch, t, vector)
     sch.vectorize(lane)
     sch.compute_at(conv, tile, preserve_unit_loops=True)
@@ -136,6 +137,8 @@ def _multiply(sch: s_tir.Schedule, at: Loop, form: WinogradForm, prefetch: bool)
     if prefetch:
         sch.annotate(ic, PREFETCH, form.tile_oc)
     sch.decompose_reduction(conv, kd)
+    if part:
+        sch.decompose_reduction(gemm, part[0])
 
 
 def _transform_input(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None:
@@ -143,7 +146,7 @@ def _transform_input(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None:
     v = sch.get_sblock("v")
     sch.compute_at(v, at, preserve_unit_loops=True)
     *_, d, a, b, t, c = sch.get_loops(v)
-    vector, lane = sch.split(c, [None, form.lanes])
+    vector, lane = sch.split(c, [None, form.width_in])
     sch.reorder(d, t, vector, b, a, lane)
     _unroll(sch, a, b)
     sch.vectorize(lane)
@@ -165,7 +168,7 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Winograd
         shuffle_rows(sch, w, c)
         split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
         return
-    _, lane = sch.split(c, [None, form.lanes])
+    _, lane = sch.split(c, [None, form.width_in])
     sch.vectorize(lane)
     split_off_borders(sch, w, problem)
 

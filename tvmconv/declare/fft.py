@@ -70,7 +70,10 @@ def declare_fft(spec: ConvSpec, problem: Problem, form: FftForm) -> Declaration:
 def _gather(
     problem: Problem, form: FftForm, x: te.Tensor, lead: tuple[int, ...], tail: tuple[int, int]
 ) -> te.Tensor:
-    """Stage ``xrow``: padded samples. Lanes without work repeat the last one's."""
+    """Stage ``xrow``: padded samples. Lanes without work repeat the last one's.
+
+    Channels-first rows are staged as they lie, ``xline``, and transposed.
+    """
     extents = [axis.extent for axis in form.axes]
     terms, tiles = form.reduction(problem), form.tiles(problem)
     blocks = form.tile_blocks(problem)
@@ -92,7 +95,17 @@ def _gather(
         ]
         return read_padded(x, problem, extents, n, group, ic, local)
 
-    return te.compute((*lead, form.w.ring.samples, *tail), sample, name="xrow")
+    shape = (*lead, form.w.ring.samples, *tail)
+    if not form.rows_in:
+        return te.compute(shape, sample, name="xrow")
+    line = te.compute(
+        (*lead, *tail, form.w.ring.samples),
+        lambda g, tb, row, u, v, column: sample(g, tb, row, column, u, v),
+        name="xline",
+    )
+    return te.compute(
+        shape, lambda g, tb, row, column, u, v: line[g, tb, row, u, v, column], name="xrow"
+    )
 
 
 def _clipped(at: Expr, count: int, padded: int) -> Expr:
@@ -186,10 +199,16 @@ def _image(
     points, stride = form.w.ring.points, form.w.axis.stride
 
     def image(g: Expr, tb: Expr, ti: Expr, b: Expr, h: Expr, w: Expr, v: Expr) -> Expr:
-        position = w * stride
+        position = _clipped(w, form.w.outputs, form.columns) * stride
         return in_rows((g, tb, ti, b, h), position % points, position // points, (v,))
 
-    return image
+    if not form.rows_out:
+        return image
+    shape = form.out_shape(problem)
+    rows = te.compute(
+        shape, lambda g, tb, ti, b, h, v, w: image(g, tb, ti, b, h, w, v), name="yrow"
+    )
+    return lambda *index: rows[index]
 
 
 def _placement(problem: Problem, form: FftForm) -> Placement:
@@ -209,6 +228,8 @@ def _placement(problem: Problem, form: FftForm) -> Placement:
         ]
         if form.tile_blocks(problem) * form.block > tiles:
             tests.append(index[1] * form.block + index[2] < tiles)
+        if form.columns > form.w.outputs:
+            tests.append(index[-1] < form.w.outputs)
         if form.blocks(problem) * form.lanes > channels:
             tests.append(o.b * form.lanes + o.v < channels)
         return tests

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Output
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Axis, Problem
@@ -75,6 +76,8 @@ class FftForm:
         lanes: float32 values in a vector.
         fused: multiply while a tile is transformed back, not for a block of tiles at once.
         per_lane: lanes run across groups of one input channel.
+        rows_in: rows of x are staged and transposed, since its columns are neighbours.
+        rows_out: rows of y are transposed and stored, for the same reason.
     """
 
     d: SpectralAxis
@@ -86,6 +89,8 @@ class FftForm:
     lanes: int
     fused: bool
     per_lane: bool = False
+    rows_in: bool = False
+    rows_out: bool = False
 
     @property
     def axes(self) -> tuple[SpectralAxis, SpectralAxis, SpectralAxis]:
@@ -189,13 +194,25 @@ class FftForm:
         return (1 if self.per_lane else problem.g) * self.blocks(problem) * self.lanes
 
     def out_shape(self, problem: Problem) -> tuple[int, ...]:
-        """Shape of ``out``: group, block of tiles, tile, vector, rows, columns, lanes."""
+        """Shape of ``out``: group, block of tiles, tile, vector, rows; columns and lanes."""
         g, blocks, vectors = self.groups(problem), self.tile_blocks(problem), self.vectors(problem)
-        return (g, blocks, self.block, vectors, self.h.outputs, self.w.outputs, self.lanes)
+        lead = (g, blocks, self.block, vectors, self.h.outputs)
+        if self.rows_out:
+            return (*lead, self.lanes, self.columns)
+        return (*lead, self.columns, self.lanes)
+
+    @property
+    def columns(self) -> int:
+        """Columns of one tile of ``out``: whole squares where they are transposed."""
+        if not self.rows_out:
+            return self.w.outputs
+        return -(-self.w.outputs // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
 
     def at(self, index: tuple[Any, ...]) -> Output:
         """Name the parts of an index of ``out``."""
         g, tb, ti, b, row, column, v = index
+        if self.rows_out:
+            column, v = v, column
         n, d, h, w = self.tile_at(tb * self.block + ti)
         q = (d, h * self.h.outputs + row, w * self.w.outputs + column)
         group, block = (0, g) if self.per_lane else (g, b)

@@ -11,6 +11,9 @@ from tvmconv.declare.form import Output
 from tvmconv.problem import Axis, Problem
 from tvmconv.winograd import Filtering, filtering
 
+# Input channels that are summed in one run; their weights for 32 outputs take a third of L1.
+MOST_SUMMED = 128
+
 
 @dataclass(frozen=True)
 class TiledAxis:
@@ -91,6 +94,7 @@ class WinogradForm:
         stage: "pixels" copies x channels-last, "transposed" does so from channels-first x.
         channels_last: whether y has its channels innermost.
         lanes: float32 values in a vector.
+        width_in: input channels that are transformed together; at most a vector.
     """
 
     depth: int
@@ -102,6 +106,7 @@ class WinogradForm:
     stage: str
     channels_last: bool
     lanes: int
+    width_in: int
     per_lane: bool = False
 
     @property
@@ -128,8 +133,13 @@ class WinogradForm:
 
     def channels_in(self, problem: Problem) -> int:
         """Input channels of a group in whole vectors; the added ones hold zeros."""
-        unit = TRANSPOSE_UNIT if self.stage == "transposed" else self.lanes
+        unit = TRANSPOSE_UNIT if self.stage == "transposed" else self.width_in
         return -(-problem.icg // unit) * unit
+
+    def ic_parts(self, problem: Problem) -> tuple[int, int]:
+        """Parts that the sum over input channels is cut into, and channels of each."""
+        parts = -(-problem.icg // MOST_SUMMED)
+        return parts, -(-problem.icg // parts)
 
     def blocks(self, problem: Problem) -> int:
         """Blocks of tile_oc channels, rounded up to whole chunks."""
