@@ -151,9 +151,10 @@ def _ask(model: CostModel, task: Task, candidate: Candidate, notes: list[str]) -
         return candidate
     one = replace(task, threads=1)
     try:
+        default = candidate.config if task.threads == 1 else template.default(one)
         configs = [
             config
-            for config in dict.fromkeys((template.default(one), *template.shortlist(one)))
+            for config in dict.fromkeys((default, *template.shortlist(one)))
             if too_inexact(one, template, config) is None
         ]
         seconds = model.predict(one, template, configs)

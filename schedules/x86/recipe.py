@@ -152,11 +152,12 @@ class Recipe:
             return f"{held} accumulators and {operands} operands exceed {registers} registers"
         return None
 
+    @lru_cache(maxsize=64)  # noqa: B019 - recipes are few and live as long as the process
     def default(self, task: Task) -> Config:
         """The cheapest of the shortlist, by predicted cycles."""
         return min(self.shortlist(task), key=lambda c: self.makespan(task, c))
 
-    @lru_cache(maxsize=64)  # noqa: B019 - recipes are few and live as long as the process
+    @lru_cache(maxsize=64)  # noqa: B019 - as above
     def shortlist(self, task: Task) -> tuple[Config, ...]:
         """The best tiles by predicted cycles, each with every block that makes sense."""
         blocked: list[Config] = []
