@@ -97,6 +97,8 @@ def form_of(task: Task, config: Config) -> FftForm:
         lanes=task.target.lanes,
         fused=config.text("product") == "tile",
         per_lane=is_per_lane(task.problem),
+        rows_in=not task.problem.channels_last,
+        rows_out=not task.problem.output_channels_last,
     )
 
 

@@ -17,14 +17,18 @@ Implementation of FFTW3", 2005). Where the product is fused, it runs inside the 
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 from tvm import s_tir, tirx
 
 from tvmconv.declare import Declaration
+from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.fft_form import FftForm
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Problem
+
+from .nest import split_off_borders
 
 Loop = Any
 # Axes g and block of tiles of every stage of run; g, k and b of every stage of pack.
@@ -67,9 +71,15 @@ def _last(form: FftForm) -> str:
 def _store(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> tuple[Loop, Loop]:
     """Tiles of one vector of channels at a time; gives the parallel and the tile's loop."""
     out = sch.get_sblock("out")
-    g, tb, ti, b, row, column, lane = sch.get_loops(out)
-    sch.reorder(g, tb, b, ti, row, column, lane)
-    sch.vectorize(lane)
+    g, tb, ti, b, row, outer, inner = sch.get_loops(out)
+    sch.reorder(g, tb, b, ti, row, outer, inner)
+    if form.rows_out:
+        _, inner = sch.split(inner, [None, TRANSPOSE_UNIT])
+        transposed = sch.get_sblock("yrow")
+        sch.compute_at(transposed, row, preserve_unit_loops=True)
+        *_, lane, column = sch.get_loops(transposed)
+        _transpose(sch, along=lane, across=column)
+    sch.vectorize(inner)
     parallel = sch.fuse(g, tb)
     sch.parallel(parallel)
     final = sch.get_sblock("row_back_0")
@@ -196,16 +206,33 @@ def _gather(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> None:
     loops = sch.get_loops(row)
     sch.compute_at(samples, loops[ROW], preserve_unit_loops=True)
     *_, column, u, lane = sch.get_loops(samples)
-    if neighbours(problem, form):
+    if form.rows_in:
+        line = sch.get_sblock("xline")
+        sch.compute_at(line, loops[ROW], preserve_unit_loops=True)
+        _transpose(sch, along=column, across=lane)
+        split_off_borders(sch, sch.get_loops(line)[-1], problem)
+    elif neighbours(problem, form):
         sch.vectorize(lane)
+        split_off_borders(sch, column, problem)
     else:
         sch.reorder(u, lane, column)
 
 
+def _transpose(sch: s_tir.Schedule, along: Loop, across: Loop) -> None:
+    """Squares of up to 16x16: vectors along the source, unrolled along the destination."""
+    rows, lane = sch.split(along, [None, _square(sch, along)])
+    columns, step = sch.split(across, [None, _square(sch, across)])
+    sch.reorder(rows, columns, step, lane)
+    sch.unroll(step)
+    sch.vectorize(lane)
+
+
+def _square(sch: s_tir.Schedule, loop: Loop) -> int:
+    return gcd(int(sch.get(loop).extent), TRANSPOSE_UNIT)
+
+
 def neighbours(problem: Problem, form: FftForm) -> bool:
-    """True when the lanes of one vector of samples lie side by side in x."""
-    if not problem.channels_last:
-        return False
+    """True when the lanes of one vector of samples lie side by side in channels-last x."""
     if form.per_lane:
         return problem.ocg == 1 and problem.g % form.lanes == 0
     return problem.icg % form.lanes == 0

@@ -38,12 +38,14 @@ class Declaration:
         outputs: blocked TE tensors, each with its placement.
         result: name of the flat buffer argument that the placements write, last in call order.
         order: names of the axes of ``conv``; empty where nothing is reduced.
+        repeats: whether TVM looks for repeated values; in long straight lines LLVM is faster.
     """
 
     inputs: dict[str, te.Tensor]
     outputs: tuple[tuple[te.Tensor, Placement], ...]
     result: str
     order: tuple[str, ...] = ()
+    repeats: bool = True
 
     @property
     def args(self) -> tuple[str, ...]:

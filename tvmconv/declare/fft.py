@@ -64,7 +64,7 @@ def declare_fft(spec: ConvSpec, problem: Problem, form: FftForm) -> Declaration:
     placement = _placement(problem, form)
     shape = form.out_shape(problem)
     out = epilogue(spec, problem, form, shape, image, inputs, placement)
-    return Declaration(inputs, ((out, placement),), "y")
+    return Declaration(inputs, ((out, placement),), "y", repeats=False)
 
 
 def _gather(
@@ -265,7 +265,7 @@ def declare_fft_packing(spec: ConvSpec, problem: Problem, form: FftForm) -> Decl
         return _arrange(problem, form, _spectrum(form, lead, (form.lanes,), taps, powers))
 
     packing = declare_packed(spec, problem, form, form.weight_shape(problem), pack_weight)
-    return replace(packing, outputs=(*packing.outputs, *outputs))
+    return replace(packing, outputs=(*packing.outputs, *outputs), repeats=False)
 
 
 def _powers(axis: SpectralAxis, level: int, name: str) -> te.Tensor:

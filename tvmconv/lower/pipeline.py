@@ -56,6 +56,9 @@ _TO_CALLS: tuple[Callable[[], Any], ...] = (
 )
 _TO_INTRINSICS = (tirx.transform.LowerTVMBuiltin, tirx.transform.LowerIntrin)
 
+# Attribute of a function: whether repeated values are looked for before LLVM does.
+REPEATS = "tvmconv.repeats"
+
 
 def to_loops(
     func: tirx.PrimFunc,
@@ -75,6 +78,8 @@ def to_loops(
         func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
         func = insert_prefetches(_run(_TO_LOOPS, func))
     placed = place_outputs(func, declaration.placements, declaration.result)
+    if not declaration.repeats:
+        placed = placed.with_attr(REPEATS, False)
     return placed.with_attr("global_symbol", symbol)
 
 
@@ -112,7 +117,9 @@ def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
         module = tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(funcs))
-        module = tvm.transform.Sequential([p() for p in _TO_CALLS])(module)
+        repeats = all(func.attrs.get(REPEATS, True) for func in funcs.values())
+        passes = [p for p in _TO_CALLS if repeats or p is not tirx.transform.CommonSubexprElim]
+        module = tvm.transform.Sequential([p() for p in passes])(module)
         module = tvm.IRModule({var: keep_on_stack(func) for var, func in module.functions.items()})
         module = tvm.transform.Sequential([p() for p in _TO_INTRINSICS])(module)
         return tvm.get_global_func("target.build.llvm")(module, target)
