@@ -83,7 +83,7 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     sch.parallel(parallel)
     shuffled = sch.get_sblock("yrow")
     sch.compute_at(shuffled, sub, preserve_unit_loops=True)
-    *_, across, along = sch.get_loops(shuffled)
+    *_, along, across = sch.get_loops(shuffled)
     shuffle_rows(sch, along, across)
     _transform_output(sch, band, form)
     return parallel, inner[1], inner[3]
