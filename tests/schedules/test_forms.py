@@ -58,7 +58,7 @@ def test_features_are_finite_and_of_every_config(template_id: str, level: str) -
         task = Task(spec, load(level))
         configs = template.shortlist(task)
         features = template.features(task, configs)
-        assert {len(column) for column in features.values()} == {len(configs)}
+        assert {len(column) for column in features.values()} <= {len(configs)}
         assert all(np.isfinite(column).all() for column in features.values())
 
 
