@@ -119,6 +119,29 @@ def test_inspect(tvmconv: Command) -> None:
     assert kernel["hot"]["arithmetic"] > 0
 
 
+def test_records_and_max_error(tvmconv: Command, tmp_path: Path) -> None:
+    (plain,) = tvmconv.document("inspect", SPEC, "--target", "x86_64_v3", "--show", "choice")[
+        "kernels"
+    ]
+    fitting = [c for c in plain["choice"]["candidates"] if c["fits"]]
+    lost = next(c for c in fitting if not c["chosen"])
+    fields = {"format": 1, "spec": SPEC, "target": "x86_64_v3", "threads": 1, "status": "ok"}
+    good = {"template": lost["template"], "config": lost["config"], "seconds": [1e-5]}
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(fields | good) + "\n{torn", encoding="utf-8")
+    arguments = ["inspect", SPEC, "--target", "x86_64_v3", "--records", str(path)]
+    (tuned,) = tvmconv.document(*arguments, "--show", "choice")["kernels"]
+    assert (tuned["tier"], tuned["template"]) == ("tuned", lost["template"])
+    assert tuned["choice"]["candidates"][0]["reason"].startswith("10 us measured")
+    assert any("records.jsonl:2: not JSON" in note for note in tuned["choice"]["notes"])
+    exact = tvmconv("compile", SPEC, "--max-error", "1e-9")
+    assert exact.returncode == 1
+    assert "above max_error 1e-09" in exact.stderr
+    missing = tvmconv("compile", SPEC, "--records", str(tmp_path / "none.jsonl"))
+    assert missing.returncode == 1
+    assert "No such file" in missing.stderr
+
+
 def test_text_for_people(tvmconv: Command) -> None:
     done = tvmconv("inspect", SPEC)
     assert done.returncode == 0, done.stderr

@@ -167,8 +167,8 @@ def test_max_error_must_be_a_positive_number(value: Any) -> None:
 
 def test_what_is_not_exact_enough_declines() -> None:
     target = load("x86_64_v3")
-    with pytest.raises(UnsupportedSpec, match="relative error 1e-06 above max_error 1e-09"):
+    with pytest.raises(UnsupportedSpec, match=r"relative error .* above max_error 1e-09"):
         choose(Task(SPEC, target, max_error=1e-9))
     config = get_template("x86.direct").default(Task(SPEC, target))
-    with pytest.raises(InvalidConfig, match="relative error 1e-06 above max_error 1e-09"):
+    with pytest.raises(InvalidConfig, match=r"relative error .* above max_error 1e-09"):
         tc.compile(SPEC, target, algorithm="x86.direct", config=config, max_error=1e-9)
