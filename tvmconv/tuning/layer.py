@@ -145,6 +145,7 @@ def open_layer(
     weight: float,
     patience: int,
     seed: int,
+    informed: bool,
 ) -> Layer:
     """A layer with what earlier runs on the same machine found for it.
 
@@ -157,7 +158,7 @@ def open_layer(
         reasons = "; ".join(f"{c.template.id}: {c.reason}" for c in considered)
         raise UnsupportedSpec(f"{task.spec} on {task.target.id}: nothing to tune ({reasons})")
     default = _choice(fitting[0])
-    search = Search(task, [c.template for c in fitting], seed=seed)
+    search = Search(task, [c.template for c in fitting], seed=seed, informed=informed)
     current = _choice(decide(task, algorithm).best)
     layer = Layer(task, default, current, search, Pace(weight, patience))
     known = {c.template.id for c in fitting}

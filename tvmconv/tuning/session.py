@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 # Choices per batch, and for every spec at the beginning.
 BATCH = 8
 FIRST = 4
-# New results after which the model is trained again, and how many trees it gets: 0.3 s for 1000.
-REFIT_EVERY = 16
+# The model is trained again when there are so many more results, at least four; 60 trees for 1000
+# results take 0.3 s.
+REFIT_SHARE = 0.125
+REFIT_LEAST = 4
 TREES = 60
 # Specs are measured again together, so that the stream of builds is seldom interrupted.
 DUE_SHARE = 0.25
@@ -85,7 +87,7 @@ class Session:
         self._layers, self._measurer, self._log = list(layers), measurer, log
         self._budget, self._on_event, self._seed = budget, on_event, seed
         self._prior = self._model = prior
-        self._results_at_fit = -REFIT_EVERY
+        self._results_at_fit = 0
         self._issued = 0
         self._preempted = 0.0
         self._heard = time.monotonic()
@@ -194,7 +196,8 @@ class Session:
     def _refit(self) -> None:
         """Train on everything that this run knows, upon the prior."""
         records = [record for layer in self._layers for record in layer.records]
-        if records and len(records) >= self._results_at_fit + REFIT_EVERY:
+        enough = max(REFIT_LEAST, REFIT_SHARE * self._results_at_fit)
+        if len(records) >= self._results_at_fit + enough:
             self._model = CostModel.fit(records, prior=self._prior, seed=self._seed, rounds=TREES)
             self._results_at_fit = len(records)
 

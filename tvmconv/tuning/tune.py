@@ -83,6 +83,7 @@ def tune(
         trials = DEFAULT_TRIALS
     xgboost()
     chosen = load(target)
+    known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
     known, problems = read_existing(records) if resume else ((), ())
     with ExitStack() as stack:
         log = stack.enter_context(Log(records, threads, measurer.machine if measurer else None))
@@ -96,6 +97,7 @@ def tune(
                 weight=weighed[task.spec],
                 patience=patience,
                 seed=seed + number,
+                informed=known_before is not None,
             )
             for number, task in enumerate(tasks)
         ]
@@ -104,7 +106,6 @@ def tune(
 
             measurer = stack.enter_context(LocalMeasurer(chosen, threads))
         budget = Budget(minutes, trials * len(layers) if trials is not None else None)
-        known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
         session = Session(layers, measurer, log, budget, known_before, on_event, seed)
         stopped = session.run()
     return TuneResult(

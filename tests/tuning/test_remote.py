@@ -1,0 +1,161 @@
+"""Measuring over RPC on loopback: two servers and a tracker, one of which is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvmconv as tc
+from tvmconv.target import load
+from tvmconv.template import Task, get_template
+from tvmconv.tuning.measure import Outcome, Trial
+from tvmconv.tuning.records import read_records
+from tvmconv.tuning.remote import Address, RemoteMeasurer, check_rpc, tracked_devices
+from tvmconv.tuning.space_points import sample_valid
+from tvmconv.tuning.tune import tune
+
+SPEC = tc.conv2d((1, 16, 12, 12), 16, 3, padding=1)
+HOST = load("host")
+KEY = "loopback"
+
+
+@dataclass
+class Fleet:
+    """A tracker and its servers, each a group of processes."""
+
+    tracker: Address
+    servers: list[subprocess.Popen[bytes]]
+
+    def kill(self, number: int) -> None:
+        os.killpg(self.servers[number].pid, signal.SIGKILL)
+        self.servers[number].wait()
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tvm.exec.{module}", "--host", "127.0.0.1", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    port = 19000 + os.getpid() % 4000
+    started = [start("rpc_tracker", "--port", str(port), "--port-end", str(port + 1))]
+    try:
+        tracker = Address("127.0.0.1", port, KEY)
+        _wait_for(tracker, 0)
+        for number in range(2):
+            first = str(port + 10 * (number + 1))
+            last = str(port + 10 * (number + 1) + 9)
+            ports = ("--port", first, "--port-end", last)
+            started.append(
+                start("rpc_server", *ports, "--tracker", f"127.0.0.1:{port}", "--key", KEY)
+            )
+        _wait_for(tracker, 2)
+        yield Fleet(tracker, started[1:])
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _wait_for(tracker: Address, devices: int) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        try:
+            if tracked_devices(tracker) == devices:
+                return
+        except tc.EnvironmentProblem:
+            pass
+        time.sleep(0.5)
+    pytest.fail(f"the tracker does not have {devices} devices")
+
+
+@pytest.mark.slow
+def test_a_fleet_goes_on_when_a_server_dies(fleet: Fleet, tmp_path: Path) -> None:
+    task, template = Task(SPEC, HOST), get_template("x86.direct")
+    drawn = sample_valid(template.space(task), 16, np.random.default_rng(0))
+    trials = [Trial(task, template.id, config) for config in drawn]
+    heard: Counter[int] = Counter()
+
+    def done(index: int, outcome: Outcome) -> None:
+        heard[index] += 1
+        if sum(heard.values()) == 4:
+            fleet.kill(0)
+
+    with RemoteMeasurer(HOST, [fleet.tracker] * 2) as measurer:
+        outcomes = measurer.measure(trials, done)
+        again = measurer.remeasure(trials[:3], 2)
+    assert set(heard.values()) == {1}
+    assert [outcome.status for outcome in outcomes] == ["ok"] * 16
+    for outcome in outcomes:
+        assert len(outcome.seconds) in (2, 10)
+        assert 1e-8 < outcome.score < 1e-1
+        assert 0 < outcome.error < 1e-5
+    assert [len(outcome.seconds) for outcome in again] == [2, 2, 2]
+
+
+@pytest.mark.slow
+def test_a_fleet_that_is_lost_invents_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    killed: list[int] = []
+
+    def watch(progress: object) -> None:
+        if not killed:
+            killed.extend([0, 1])
+            fleet.kill(0)
+            fleet.kill(1)
+
+    with RemoteMeasurer(HOST, [fleet.tracker] * 2, run_timeout=2.0) as measurer:
+        tune(SPEC, HOST, trials=6, records=path, measurer=measurer, prior=None, on_event=watch)
+        assert not measurer.devices
+    records, _ = read_records(path)
+    counted = Counter(record.status for record in records)
+    assert counted["device_lost"] > 0
+    assert counted["ok"] + counted["device_lost"] == len(records)
+    assert all(not r.seconds and r.message for r in records if r.status == "device_lost")
+    assert all(str(fleet.tracker.port) in record.cpu for record in records)
+
+
+def test_nobody_there() -> None:
+    task, template = Task(SPEC, HOST), get_template("x86.direct")
+    trial = Trial(task, template.id, template.default(task))
+    with RemoteMeasurer(HOST, [Address("127.0.0.1", 9)]) as measurer:
+        measurer._slots[0].losses = 3
+        (outcome,) = measurer.measure([trial])
+    assert outcome.status == "device_lost"
+    assert not outcome.seconds
+
+
+def test_no_tracker_there() -> None:
+    with pytest.raises(tc.EnvironmentProblem, match=r"no RPC tracker at 127\.0\.0\.1:9"):
+        tracked_devices(Address("127.0.0.1", 9, KEY))
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":9190", "host:port", "host:70000"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(tc.ArgumentError, match="HOST:PORT"):
+        Address.parse(text)
+
+
+def test_addresses() -> None:
+    assert Address.parse("10.0.0.1:9190", "edge") == Address("10.0.0.1", 9190, "edge")
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(tc.EnvironmentProblem, match="tornado"):
+        check_rpc()
