@@ -89,14 +89,48 @@ def test_the_reproducer_is_a_command_that_runs(tvmconv: Command) -> None:
 
 def test_bench_with_report(tvmconv: Command, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    found = tvmconv.document("bench", SPEC, "--seconds", "0.01", "--report", str(report))
+    arguments = ("--seconds", "0.01", "--report", str(report), "--peers", "torch_nchw,torch_frozen")
+    found = tvmconv.document("bench", SPEC, *arguments)
     ours, *peers = found["rows"]
     assert ours["contestant"] == "tvmconv"
-    assert len(peers) == 3
+    assert [peer["contestant"] for peer in peers] == ["torch_nchw", "torch_frozen"]
+    assert all(row["overhead_seconds"] > 0 for row in found["rows"])
     assert ours["max_error"] <= ours["bound"]
     assert found["layers"][0]["ratio"] > 0
     assert found["machine"]["threads"] == 1
     assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_bench_writes_its_document_and_prints_for_people(tvmconv: Command, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bench.json"
+    done = tvmconv(
+        "bench", SPEC, "--peers", "none", "--seconds", "0.01", "--cold", "--json", str(path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "best peer" in done.stdout
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (found["cold"], found["complete"], len(found["rows"])) == (True, True, 1)
+    assert [one.name for one in path.parent.iterdir()] == ["bench.json"]
+
+
+def test_bench_says_before_the_run_that_a_file_cannot_be_written(
+    tvmconv: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = tvmconv("bench", SPEC, "--json", str(tmp_path / "file" / "bench.json"))
+    assert done.returncode == 1
+    assert "--json: got" in done.stderr
+
+
+def test_bench_of_a_network_goes_on_after_a_layer_that_cannot_be_compiled(
+    tvmconv: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "bench.json"
+    arguments = ("--algorithm", "x86.pointwise", "--peers", "none", "--seconds", "0.01")
+    done = tvmconv("bench", "squeezenet1_0:0", "squeezenet1_0:1", *arguments, "--json", str(path))
+    assert done.returncode == 1
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [row["status"] for row in rows] == ["failed", "ok"]
 
 
 def test_export(tvmconv: Command, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The scripts do what they say, on small inputs."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.unit.test_report import invented
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +55,30 @@ def test_quickstart_does_every_step(tmp_path: Path) -> None:
     assert "in a process without TVM and torch: ok" in done.stdout
     assert (tmp_path / "lenet5" / "manifest.json").is_file()
     assert "self-test of the bundle" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_figures_become_tables(tmp_path: Path) -> None:
+    measured = invented()
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(measured.as_dict()))
+    done = script("figures_table.py", str(file), "--worst", "3", "--every")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("| `conv2d_") for line in lines) == 3 + 23
+    (every,) = [line for line in lines if line.startswith("| all |")]
+    assert every.startswith("| all | 23 |")
+    (frozen,) = [line for line in lines if line.startswith("| torch_frozen |")]
+    assert frozen.split(" | ")[1] == "22", "it failed on one layer"
+    assert frozen.split(" | ")[4] == "1"
+    assert all(line.count("|") == lines[2].count("|") for line in lines[2:5])
+
+
+def test_figures_that_are_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    file.write_text('{"rows": []}')
+    done = script("figures_table.py", str(file))
+    assert done.returncode == 1
+    assert "not the JSON of a benchmark" in done.stderr
 
 
 def test_filters_are_what_they_are_called(tmp_path: Path, photo: Path) -> None:

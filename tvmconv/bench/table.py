@@ -97,20 +97,26 @@ def _table(compared: list[Layer]) -> "Table":
 
 def _cells(layer: Layer) -> list[str]:
     ours, best = layer.ours, layer.best_peer
-    error = ours.max_error / ours.bound if ours.bound and ours.max_error is not None else None
     return [
         label(layer.spec),
         ours.template.partition(".")[2],
         microseconds(ours.min_seconds),
         microseconds(ours.overhead_seconds),
         "-" if ours.gflops is None else f"{ours.gflops:.0f}",
-        "[red]WRONG[/]" if not ours.ok else "-" if error is None else f"{error:.2f}",
+        _error(ours),
         "-" if best is None else best.contestant.removeprefix("torch_"),
         microseconds(best.min_seconds if best else None),
         microseconds(best.overhead_seconds if best else None),
         _ratio(layer.ratio),
         _ratio(layer.ratio_to(layer.best_of("torch"))),
     ]
+
+
+def _error(row: Row) -> str:
+    """The error as a share of its bound, or what became of the kernel."""
+    if not row.ok:
+        return f"[red]{row.status.partition(' ')[0]}[/]"
+    return f"{row.max_error / row.bound:.2f}" if row.bound and row.max_error is not None else "-"
 
 
 def _kinds(summaries: Sequence[Summary]) -> "Table":

@@ -15,11 +15,14 @@ already in the memory order the peer likes best; only the layer itself is timed.
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.bench.peers import Ready
 from tvmconv.bench.plain import Array, Plain
+from tvmconv.errors import UnsupportedSpec
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ def prepare(name: str, plain: Plain, threads: int) -> Ready:
     if name.endswith("_frozen"):
         layer = _freeze(layer, inputs)
     if name == "torch_inductor":
-        layer = _compile(layer)
+        layer = _compile(layer, inputs)
 
     def call() -> torch.Tensor:
         with torch.inference_mode():
@@ -85,10 +88,13 @@ def _freeze(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
     return frozen
 
 
-def _compile(layer: nn.Module) -> Any:
+def _compile(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     """Inductor with constant weights, which it packs for oneDNN when it compiles.
 
     Sizes are constants; compiling happens here, in this thread, without a pool of workers.
+
+    Raises:
+        UnsupportedSpec: it needs a C++ compiler for this layer, and there is none.
     """
     import torch
     from torch._inductor import config
@@ -96,4 +102,12 @@ def _compile(layer: nn.Module) -> Any:
     config.freezing = True
     config.compile_threads = 1
     torch._dynamo.reset()
-    return torch.compile(layer, backend="inductor", dynamic=False, fullgraph=True)
+    compiled = torch.compile(layer, backend="inductor", dynamic=False, fullgraph=True)
+    try:
+        with torch.inference_mode():
+            compiled(*inputs)
+    except Exception:
+        if any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+            raise
+        raise UnsupportedSpec("inductor needs a C++ compiler for this layer") from None
+    return compiled
