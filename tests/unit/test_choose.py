@@ -90,6 +90,7 @@ REASONS = {
     "x86.deformable": (SPEC, "only for deformable"),
     "x86.depthwise": (SPEC, "one input channel per group"),
     "x86.direct": (tc.conv2d((1, 8, 9, 9), 8, 1), "1x1 has a template"),
+    "x86.fft": (tc.conv2d((1, 8, 9, 9), 8, 1), "nothing to transform"),
     "x86.grouped": (SPEC, "several groups of 2 to"),
     "x86.im2col": (tc.conv2d((1, 8, 9, 9), 8, 1), "no taps to gather"),
     "x86.pointwise": (SPEC, "only for 1x1"),
