@@ -22,6 +22,7 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
+from tvmconv.lower.rows import ROWS
 from tvmconv.problem import Problem
 
 Loop = Any
@@ -162,10 +163,10 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
     sch.compute_at(xpad, at, preserve_unit_loops=True)
     loops = sch.get_loops(xpad)
     if form.stage == "transposed":
-        _, h, w, c = loops[-4:]
+        h, square, w, c = loops[-4:]
         sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-        shuffle_rows(sch, w, c)
-        split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+        shuffle_rows(sch, sch.fuse(square, w), c)
+        copy_rows(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem, nest.lanes)
     elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
         h, r, w = loops[-3:]
         _gather_phases(sch, h, r, w)
@@ -228,6 +229,18 @@ def split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> N
     """Columns in the padding get loops of their own, so that the others need no test."""
     if problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, "pragma_loop_partition_hint", 1)
+
+
+def copy_rows(sch: s_tir.Schedule, columns: Loop, problem: Problem, lanes: int) -> None:
+    """Copy a row of x with its padding, by masked vectors where its columns are neighbours.
+
+    For rows that are transposed at once; where rows are only copied, loops for borders and interior
+    measured a tenth faster.
+    """
+    if problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
+        sch.annotate(columns, ROWS, lanes)
+    else:
+        split_off_borders(sch, columns, problem)
 
 
 def _stage_samples(sch: s_tir.Schedule, at: Loop, problem: Problem, nest: Nest) -> None:

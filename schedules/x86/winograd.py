@@ -159,13 +159,7 @@ def form(task: Task, config: Config) -> WinogradForm:
         stage="pixels" if problem.channels_last else "transposed",
         channels_last=problem.output_channels_last,
         lanes=task.target.lanes,
-        width_in=_width_in(problem.icg, task.target.lanes),
     )
-
-
-def _width_in(icg: int, lanes: int) -> int:
-    """Half a vector where it comes out even: masked stores of the last vector compile slowly."""
-    return lanes // 2 if icg % lanes and icg % (lanes // 2) == 0 else lanes
 
 
 def accuracy(task: Task, config: Config) -> str:

@@ -23,7 +23,7 @@ from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
-from .nest import shuffle_rows, split_off_borders
+from .nest import copy_rows, shuffle_rows, split_off_borders
 
 Loop = Any
 
@@ -145,30 +145,30 @@ def _transform_input(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None:
     """One vector of channels of one tile at a time, first along w."""
     v = sch.get_sblock("v")
     sch.compute_at(v, at, preserve_unit_loops=True)
-    *_, d, a, b, t, c = sch.get_loops(v)
-    vector, lane = sch.split(c, [None, form.width_in])
+    *_, d, a, b, t, vector, lane = sch.get_loops(v)
     sch.reorder(d, t, vector, b, a, lane)
     _unroll(sch, a, b)
     sch.vectorize(lane)
     if form.h.filtering.alpha > 1:
         half = sch.get_sblock("half_v")
         sch.compute_at(half, vector, preserve_unit_loops=True)
-        *_, i, b, c = sch.get_loops(half)
+        *_, i, b, _, lane = sch.get_loops(half)
         _unroll(sch, i, b)
-        sch.vectorize(c)
+        sch.vectorize(lane)
 
 
 def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm) -> None:
     """Copy the window of one block, vectors along the channels."""
     xpad = sch.get_sblock("xpad")
     sch.compute_at(xpad, at, preserve_unit_loops=True)
-    *_, h, w, c = sch.get_loops(xpad)
     if form.stage == "transposed":
+        *_, h, square, w, c = sch.get_loops(xpad)
         sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-        shuffle_rows(sch, w, c)
-        split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
+        shuffle_rows(sch, sch.fuse(square, w), c)
+        copy_rows(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem, form.lanes)
         return
-    _, lane = sch.split(c, [None, form.width_in])
+    *_, w, c = sch.get_loops(xpad)
+    _, lane = sch.split(c, [None, form.lanes])
     sch.vectorize(lane)
     split_off_borders(sch, w, problem)
 

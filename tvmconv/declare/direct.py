@@ -171,12 +171,16 @@ def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Channels-first x as pixels: padded rows first, so that the transposition needs no test."""
     rows = _padded_rows(problem, form, x, TRANSPOSE_UNIT, "xrow")
     n, g, c, d, h, w = (int(e) for e in rows.shape)
+    # Columns by squares, so that whole squares are staged however many columns are read.
     xpad = te.compute(
-        (n, g, d, h, w, c), lambda n, g, d, h, w, c: rows[n, g, c, d, h, w], name="xpad"
+        (n, g, d, h, w // TRANSPOSE_UNIT, TRANSPOSE_UNIT, c),
+        lambda n, g, d, h, s, w, c: rows[n, g, c, d, h, s * TRANSPOSE_UNIT + w],
+        name="xpad",
     )
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
-        return xpad[n, g, *(tap_position(*a) - a[0].low for a in at), ic]
+        d, h, w = (tap_position(*a) - a[0].low for a in at)
+        return xpad[n, g, d, h, w // TRANSPOSE_UNIT, w % TRANSPOSE_UNIT, ic]
 
     return read
 

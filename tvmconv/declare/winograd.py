@@ -87,9 +87,10 @@ def _stage_input(problem: Problem, form: WinogradForm, x: te.Tensor) -> te.Tenso
         lambda n, g, bd, bh, bw, i, j, c, k: element(n, g, (bd, bh, bw), (i, j, k), c),
         name="xrow",
     )
+    # Columns by squares, so that whole squares are staged however many columns are read.
     return te.compute(
-        (*outer, d, h, columns, channels),
-        lambda *index: rows[(*index[:-2], index[-1], index[-2])],
+        (*outer, d, h, columns // TRANSPOSE_UNIT, TRANSPOSE_UNIT, channels),
+        lambda *index: rows[(*index[:7], index[-1], index[7] * TRANSPOSE_UNIT + index[8])],
         name="xpad",
     )
 
@@ -104,28 +105,37 @@ def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> t
         row = h.position(t // w.tiles, i) + (by_phase(h.axis.origins, ph) - h.axis.low)
         first = by_phase(w.axis.origins, pw) - w.axis.low
         columns = [w.position(t % w.tiles, j) + first for j in range(w.filtering.alpha)]
-        d = [xpad[(*index[:5], index[7], row, column, c)] for column in columns]
+        if form.stage == "transposed":
+            places = [(column // TRANSPOSE_UNIT, column % TRANSPOSE_UNIT) for column in columns]
+        else:
+            places = [(column,) for column in columns]
+        d = [xpad[(*index[:5], index[7], row, *place, c)] for place in places]
         return _pick(w.filtering.transform_input(d), b)
 
-    tail = (w.filtering.alpha, form.tiles, form.channels_in(problem))
+    # Channels by vectors, so that whole vectors are stored however many channels are read.
+    lanes = form.lanes
+    vectors = form.channels_in(problem) // lanes
     if h.filtering.alpha == 1:
         return te.compute(
-            (*shape, 1, *tail),
-            lambda *index: along_w(index[:8], index[10], 0, index[9], index[11]),
+            (*shape, 1, w.filtering.alpha, form.tiles, vectors, lanes),
+            lambda *index: along_w(
+                index[:8], index[10], 0, index[9], index[11] * lanes + index[12]
+            ),
             name="v",
         )
     half = te.compute(
-        (*shape, form.tiles, h.filtering.alpha, w.filtering.alpha, tail[-1]),
-        lambda *index: along_w(index[:8], *index[8:]),
+        (*shape, form.tiles, h.filtering.alpha, w.filtering.alpha, vectors, lanes),
+        lambda *index: along_w(index[:8], *index[8:11], index[11] * lanes + index[12]),
         name="half_v",
     )
 
     def along_h(*index: Expr) -> Expr:
-        a, b, t, c = index[8:]
-        d = [half[(*index[:8], t, i, b, c)] for i in range(h.filtering.alpha)]
+        a, b, t, *c = index[8:]
+        d = [half[(*index[:8], t, i, b, *c)] for i in range(h.filtering.alpha)]
         return _pick(h.filtering.transform_input(d), a)
 
-    return te.compute((*shape, h.filtering.alpha, *tail), along_h, name="v")
+    tail = (h.filtering.alpha, w.filtering.alpha, form.tiles, vectors, lanes)
+    return te.compute((*shape, *tail), along_h, name="v")
 
 
 def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Tensor) -> te.Tensor:
@@ -143,7 +153,9 @@ def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Ten
     def term(*index: Expr) -> Expr:
         n, g, bd, bh, bw, ph, pw, qd, ob, a, b, part, t, lane = index
         c = part * length + ic
-        at = v[n, g, bd, bh, bw, ph, pw, qd * depth.stride + kd * depth.step, a, b, t, c]
+        slice_d = qd * depth.stride + kd * depth.step
+        lanes = form.lanes
+        at = v[n, g, bd, bh, bw, ph, pw, slice_d, a, b, t, c // lanes, c % lanes]
         place = (g, ph, pw, ob // form.chunk, a, b, ob % form.chunk, kd, c, lane)
         product = at * packed[flat_index(place, weights)]
         if parts * length > problem.icg:

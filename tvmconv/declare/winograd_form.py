@@ -94,7 +94,6 @@ class WinogradForm:
         stage: "pixels" copies x channels-last, "transposed" does so from channels-first x.
         channels_last: whether y has its channels innermost.
         lanes: float32 values in a vector.
-        width_in: input channels that are transformed together; at most a vector.
     """
 
     depth: int
@@ -106,7 +105,6 @@ class WinogradForm:
     stage: str
     channels_last: bool
     lanes: int
-    width_in: int
     per_lane: bool = False
 
     @property
@@ -133,7 +131,7 @@ class WinogradForm:
 
     def channels_in(self, problem: Problem) -> int:
         """Input channels of a group in whole vectors; the added ones hold zeros."""
-        unit = TRANSPOSE_UNIT if self.stage == "transposed" else self.width_in
+        unit = TRANSPOSE_UNIT if self.stage == "transposed" else self.lanes
         return -(-problem.icg // unit) * unit
 
     def ic_parts(self, problem: Problem) -> tuple[int, int]:

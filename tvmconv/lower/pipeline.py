@@ -15,6 +15,7 @@ from tvmconv.errors import BuildFailed
 from tvmconv.lower.clip import clip_taps, tap_bounds
 from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
+from tvmconv.lower.rows import vectorize_rows
 from tvmconv.lower.stack import keep_on_stack
 from tvmconv.problem import Problem
 from tvmconv.target import Target
@@ -76,7 +77,7 @@ def to_loops(
         func = _run(_TO_PLACED_BUFFERS, func)
         bounds = {} if clipped is None else tap_bounds(func, clipped, declaration.order)
         func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
-        func = insert_prefetches(_run(_TO_LOOPS, func))
+        func = vectorize_rows(insert_prefetches(_run(_TO_LOOPS, func)))
     placed = place_outputs(func, declaration.placements, declaration.result)
     if not declaration.repeats:
         placed = placed.with_attr(REPEATS, False)

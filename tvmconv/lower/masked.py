@@ -1,0 +1,73 @@
+"""Vector loads and stores under a mask of lanes, written out where TVM would make them scalars.
+
+TVM's own predication takes a mask only where the buffer's index and the test count from the same
+base; a row that starts in the padding or a channel block that is cut off does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm_ffi
+from tvm import sym, tirx
+
+Expr = Any
+_COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
+
+
+def replace(expr: Expr, var: tirx.Var, value: Expr) -> Expr:
+    """The expression with a variable replaced."""
+    return tvm_ffi.structural_map(expr, (tirx.Var, lambda v: value if v.same_as(var) else v))
+
+
+def slope(expr: Expr, var: tirx.Var) -> int | None:
+    """By how much an expression grows with a variable; None when that is no constant."""
+    zero, one = (replace(expr, var, tirx.const(i, "int32")) for i in (0, 1))
+    step = sym.Analyzer().simplify(one - zero)
+    return int(step) if isinstance(step, tirx.IntImm) else None
+
+
+def conjuncts(test: Expr) -> list[Expr]:
+    """The terms of ``a and b and ...``."""
+    if isinstance(test, tirx.And):
+        return [*conjuncts(test.a), *conjuncts(test.b)]
+    return [test]
+
+
+def lane_mask(tests: Sequence[Expr], var: tirx.Var, first: Expr, lanes: int) -> Expr | None:
+    """All tests at var = first, first + 1, ...; None where one is no comparison linear in var."""
+    mask = None
+    for test in tests:
+        if not isinstance(test, _COMPARISONS):
+            return None
+        difference = test.a - test.b
+        step = slope(difference, var)
+        if step is None:
+            return None
+        start = replace(difference, var, first)
+        zero = tirx.const(0, "int32")
+        if step == 0:
+            term = tirx.Broadcast(type(test)(start, zero), lanes)
+        else:
+            term = type(test)(tirx.Ramp(start, step, lanes), tirx.Broadcast(zero, lanes))
+        mask = term if mask is None else tirx.And(mask, term)
+    return mask
+
+
+def masked_load(buffer: tirx.Buffer, at: Sequence[Expr], lanes: int, mask: Expr) -> Expr:
+    """Neighbours along the last axis of a float32 buffer; lanes outside the mask are undefined."""
+    return tirx.call_intrin(f"float32x{lanes}", "tirx.masked_load", buffer, *_ramp(at, lanes), mask)
+
+
+def masked_store(
+    buffer: tirx.Buffer, value: Expr, at: Sequence[Expr], lanes: int, mask: Expr
+) -> tirx.Stmt:
+    """Store the lanes of the mask into neighbours along the last axis of a buffer."""
+    return tirx.Evaluate(
+        tirx.call_intrin("void", "tirx.masked_store", buffer, value, *_ramp(at, lanes), mask)
+    )
+
+
+def _ramp(at: Sequence[Expr], lanes: int) -> list[Expr]:
+    return [*at[:-1], tirx.Ramp(at[-1], 1, lanes)]
