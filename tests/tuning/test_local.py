@@ -95,11 +95,14 @@ def test_what_goes_wrong_gets_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
         (after,) = measurer.measure(some(1))
     assert outcomes["x86.wrong"].status == "wrong_answer"
     assert "elements wrong" in outcomes["x86.wrong"].message
-    assert outcomes["x86.crashing"] == Outcome("crashed", "SIGSEGV")
+    assert outcomes["x86.crashing"].status == "crashed"
+    # Which signal depends on what lies behind the tensors.
+    assert outcomes["x86.crashing"].message in ("SIGSEGV", "SIGBUS", "SIGABRT")
     assert outcomes["x86.endless"].status == "timed_out"
     assert "not built after 8 s" in outcomes["x86.endless"].message
-    assert outcomes["x86.aborting"] == Outcome("build_failed", "the compiler crashed: SIGABRT")
-    assert outcomes["x86.refused"] == Outcome("build_failed", "ValueError: no such loop")
+    assert outcomes["x86.aborting"].status == outcomes["x86.refused"].status == "build_failed"
+    assert outcomes["x86.aborting"].message == "the compiler crashed: SIGABRT"
+    assert outcomes["x86.refused"].message == "ValueError: no such loop"
     assert not any(outcome.seconds for outcome in outcomes.values())
     assert after.ok
 
@@ -115,7 +118,8 @@ def test_configs_that_do_not_apply_are_invalid(measurer: LocalMeasurer) -> None:
 def test_a_candidate_that_takes_too_long_is_given_up() -> None:
     with LocalMeasurer(HOST, run_timeout=0.001) as measurer:
         (outcome,) = measurer.measure([DEFAULT])
-    assert outcome == Outcome("timed_out", "no result after 0.001 s")
+    assert (outcome.status, outcome.message) == ("timed_out", "no result after 0.001 s")
+    assert not outcome.seconds
 
 
 def test_closing_ends_everything() -> None:
@@ -150,7 +154,9 @@ def test_hopeless_after_two_samples() -> None:
 def test_answers_are_compared_element_by_element() -> None:
     expected, bound = np.array([1.0, -2.0, 4.0]), np.full(3, 0.1)
     near = np.array([1.05, -2.0, 4.0], np.float32)
-    assert compare(near, expected, bound) == (None, pytest.approx(0.05 / 4, rel=1e-4))
+    reason, error = compare(near, expected, bound)
+    assert reason is None
+    assert error == pytest.approx(0.05 / 4, rel=1e-4)
     reason, _ = compare(np.array([1.0, -2.5, 4.0], np.float32), expected, bound)
     assert reason == "y[1] is -2.5, expected -2 within 0.1; 1 of 3 elements wrong"
     reason, _ = compare(np.array([1.0, np.nan, 4.0], np.float32), expected, bound)

@@ -1,6 +1,5 @@
 """How `tvmconv tune` looks: a bar and a table while it runs, a table and a summary at its end."""
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tvmconv.bench.labels import label, microseconds
-from tvmconv.cli.output import PIPE_WIDTH
 from tvmconv.spec import ConvSpec
 from tvmconv.tuning.records import tuning_key
 from tvmconv.workloads import Layer
@@ -159,8 +157,6 @@ def _cells(tuned: "Tuned", names: Mapping[str, str]) -> tuple[str | Text, ...]:
 def print_result(result: "TuneResult", layers: Sequence[Layer], console: Console) -> None:
     """The table of a finished run, the sum, and what to do with it."""
     names = names_by_key(layers)
-    if not os.isatty(sys.stdout.fileno()):
-        console = Console(width=PIPE_WIDTH)
     console.print(table(result.layers, names))
     for warning in result.warnings:
         console.print(warning, style="yellow", markup=False, highlight=False)

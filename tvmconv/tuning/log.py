@@ -81,7 +81,7 @@ class Log:
 
 def read_existing(path: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     """Records of a file that need not exist yet, and what could not be read, in words."""
-    if not Path(path).exists():
+    if not Path(path).is_file():
         return (), ()
     records, problems = read_records(path)
     return records, tuple(map(str, problems))

@@ -27,8 +27,8 @@ Predict = Callable[["Template", Sequence[Config]], Seconds]
 
 WHOLE_SPACE = 100_000
 EPSILON = 0.1
-# Share of random proposals to a model without any data, halved at so many results. Of eight searches
-# with a known optimum 48 trials came to 1.14 times it, 1.20 at 0.75, 1.35 without, 1.36 by chance.
+# Share of random proposals to a model without any data, halved at so many results. Eight searches
+# of 48 trials came to 1.14 times a known optimum; 1.20 at 0.75, 1.35 without, 1.36 by chance.
 BLIND = 1.0
 COLD_ROWS = 16
 # Of so many of the best per wanted one those are taken that differ in two knobs from each other:
