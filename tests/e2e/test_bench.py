@@ -1,8 +1,11 @@
 """The benchmark with stand-in kernels and peers: what it reports, not how fast anything is."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from tvmconv.bench.process import opened
 from tvmconv.bench.rows import Row
 from tvmconv.bench.timing import Timer
 
+ROOT = Path(__file__).resolve().parents[2]
 POINTWISE = tc.conv2d((1, 4, 6, 6), 8, 1, bias=True, activation="relu")
 
 
@@ -161,3 +165,30 @@ def test_a_layer_that_was_not_compiled_is_a_row() -> None:
     measured = run([failed, StandIn(replace(POINTWISE, oc=16))], "fake_right")
     assert [one.status for one in measured.rows] == ["failed", "ok", "ok"]
     assert measured.as_dict()["summary"]["compared"] == 1
+
+
+def test_a_killed_run_leaves_no_process() -> None:
+    code = (
+        "import sys, time, tvmconv as tc\n"
+        "from tests.e2e.fake_peers import FAMILIES\n"
+        "from tvmconv.bench.plain import Plain\n"
+        "from tvmconv.bench.process import opened\n"
+        "from tvmconv.bench.timing import HOT\n"
+        "from tvmconv.fills import normal\n"
+        "spec = tc.conv2d((1, 4, 6, 6), 8, 1)\n"
+        "with opened(1, HOT, FAMILIES) as host:\n"
+        "    host.prepare(['fake_right'], Plain.of(spec, normal(spec)))\n"
+        "    print(host.running['fake'].popen.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as run:
+        assert run.stdout is not None
+        child = Path("/proc", run.stdout.readline().strip())
+        assert child.exists()
+        run.kill()
+    deadline = time.monotonic() + 10
+    while child.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.exists()

@@ -6,6 +6,7 @@ library never gives back goes with its process. The slices still alternate with 
 asks for one at a time and waits, so only one process runs.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -30,6 +31,7 @@ from tvmconv.errors import UnsupportedSpec
 SETTLE_SECONDS = 2e-3  # OpenMP's workers spin for about a millisecond after their last loop
 SLICE_SECONDS_LIMIT = 120.0  # the largest layer of the networks takes 0.4 s a call
 STOP_SECONDS = 2.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # torch keeps about 1 MB per traced layer and 3 per compiled one; a new process costs 2 seconds.
 LAYERS_PER_PROCESS = 64
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -166,7 +168,7 @@ class _Process:
                 return self.pipe.recv()
         except (BrokenPipeError, ConnectionResetError, EOFError):
             raise ContestantLost(self._last_words()) from None
-        self.popen.kill()
+        self._kill()
         raise ContestantLost(f"no answer within {seconds:.0f} s; its process was ended")
 
     def close(self) -> None:
@@ -175,9 +177,14 @@ class _Process:
         try:
             self.popen.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.popen.kill()
+            self._kill()
             self.popen.wait()
         self.said.close()
+
+    def _kill(self) -> None:
+        """End it and the workers that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
 
     def _last_words(self) -> str:
         code = self.popen.wait()
@@ -189,6 +196,8 @@ class _Process:
 
 def _serve(module: str, threads: int, descriptor: int) -> None:
     """Answer requests until the pipe closes."""
+    # However the parent ends, this process does not stay behind.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     peer = cast("PeerFile", import_module(module))
     pipe: Connection[Any, Any] = Connection(descriptor)
     timer: Timer = pipe.recv()
