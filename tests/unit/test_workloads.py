@@ -73,3 +73,14 @@ def test_resolve() -> None:
 def test_unknown(text: str, message: str) -> None:
     with pytest.raises(tc.SpecError, match=message):
         workloads.resolve(text)
+
+
+def test_all_is_every_network_without_repetition() -> None:
+    every = workloads.resolve("all")
+    specs = [layer.spec for layer in every]
+    assert len(set(specs)) == len(specs) == 327
+    networks = [layer for name in workloads.names() for layer in workloads.load(name)]
+    assert set(specs) == {layer.spec for layer in networks}
+    assert sum(layer.repeats for layer in every) == sum(layer.repeats for layer in networks)
+    assert every[0].name == f"vgg16:{workloads.load('vgg16')[0].name}"
+    assert all(layer.spec.bias for layer in workloads.resolve("resnet18:0", fused=True))
