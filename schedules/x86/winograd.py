@@ -20,9 +20,12 @@ tvmconv/winograd.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
+import numpy as np
+from numpy.typing import NDArray
 from tvm import s_tir
 
 from tvmconv.declare import Declaration
@@ -30,12 +33,12 @@ from tvmconv.declare.winograd import declare_winograd, declare_winograd_packing
 from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Axis
-from tvmconv.space import Config, ConfigSpace, Value
-from tvmconv.template import Task, Template, register
+from tvmconv.space import Columns, Config, ConfigSpace, columns_of
+from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy
 from tvmconv.winograd import POINTS
 
-from .winograd_cost import predicted_cycles
+from .winograd_cost import SCRATCH_LIMIT_BYTES, SPARE_REGISTERS, Plan
 from .winograd_nest import schedule_winograd
 
 # Longest filter per axis; beyond, alpha = 8 leaves fewer than four outputs and rounding grows.
@@ -45,13 +48,8 @@ BLOCKS = (*range(1, 17), 19, 23, 28, 38, 56, 75, 112)
 TILES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 21, 22, 23, 24, 25, 26, 28)
 VECTORS = (1, 2, 3, 4)
 CHUNKS = (1, 2, 3, 4, 6, 8, 16)
-# v and gemm together; beyond this the process would need more memory than its tensors.
-SCRATCH_LIMIT_BYTES = 64_000_000
-# Configs that are ranked by the cost model, and tile sizes that differ by axis and are worth it.
+# Configs that are ranked by the cost model.
 SHORTLISTED = 100
-PAIRS = ((2, 4), (4, 2))
-# A vector for each weight, one for the broadcast, and one that LLVM wants for itself.
-SPARE_REGISTERS = 2
 
 
 def supports(task: Task) -> str | None:
@@ -79,18 +77,26 @@ def supports(task: Task) -> str | None:
 def space(task: Task) -> ConfigSpace:
     """Tile sizes, how the map is cut into blocks, and the register tile."""
     d, h, w = task.problem.axes
-    knobs: dict[str, tuple[Value, ...]] = {
-        "m_h": _outputs(h),
-        "m_w": _outputs(w),
-        "blocks_d": tuple(b for b in BLOCKS if b <= d.out_extent),
-        "blocks_h": tuple(b for b in BLOCKS if b <= h.quotients),
-        "blocks_w": tuple(b for b in BLOCKS if b <= w.quotients),
-        "tile_t": TILES,
-        "tile_oc": tuple(v * task.target.lanes for v in VECTORS),
-        "chunks": CHUNKS,
-        "parts": (1,) if task.threads == 1 else (1, 2, 4, 8, 16),
-    }
-    return ConfigSpace(knobs, lambda config: invalid(task, config))
+    return (
+        ConfigSpace()
+        .define_knob("m_h", _outputs(h))
+        .define_knob("m_w", _outputs(w))
+        .define_knob("blocks_d", _up_to(BLOCKS, d.out_extent))
+        .define_knob("blocks_h", _up_to(BLOCKS, h.quotients))
+        .define_knob("blocks_w", _up_to(BLOCKS, w.quotients))
+        .define_knob("tile_t", TILES)
+        .define_knob("tile_oc", tuple(v * task.target.lanes for v in VECTORS))
+        .define_knob("chunks", _up_to(CHUNKS, -(-task.problem.ocg // task.target.lanes)))
+        .define_knob("parts", (1,) if task.threads == 1 else (1, 2, 4, 8, 16))
+        .where(
+            lambda config: invalid(task, config),
+            lambda columns: Plan.of(task, columns).valid & _exact_enough(task, columns),
+        )
+    )
+
+
+def _up_to(choices: tuple[int, ...], extent: int) -> tuple[int, ...]:
+    return tuple(choice for choice in choices if choice <= max(1, extent))
 
 
 def _outputs(axis: Axis) -> tuple[int, ...]:
@@ -103,9 +109,9 @@ def _outputs(axis: Axis) -> tuple[int, ...]:
 
 def invalid(task: Task, config: Config) -> str | None:
     """Why a config cannot be applied, or None."""
-    accuracy_limit = get_accuracy(accuracy(task, config)).relative_error
-    if accuracy_limit > task.max_error:
-        return f"relative error {accuracy_limit:g} above max_error {task.max_error:g}"
+    error = get_accuracy(accuracy(task, config)).relative_error
+    if error > task.max_error:
+        return f"relative error {error:g} above max_error {task.max_error:g}"
     made = form(task, config)
     if made.tiles % made.tile_t:
         return f"tile_t must divide the {made.tiles} tiles of a block"
@@ -122,20 +128,9 @@ def invalid(task: Task, config: Config) -> str | None:
         return f"the channels make {chunks} chunks"
     if chunks % config.integer("parts"):
         return "parts must divide the chunks"
-    if scratch_bytes(task, made) > SCRATCH_LIMIT_BYTES:
+    if not Plan.of(task, columns_of([config])).valid[0]:
         return f"needs more than {SCRATCH_LIMIT_BYTES} bytes of scratch memory"
     return None
-
-
-def scratch_bytes(task: Task, made: WinogradForm) -> int:
-    """Bytes of v and gemm."""
-    problem = task.problem
-    points = made.h.filtering.alpha * made.w.filtering.alpha * made.tiles
-    return (
-        4
-        * points
-        * (made.windows(problem)[0] * made.channels_in(problem) + made.chunk * made.tile_oc)
-    )
 
 
 def form(task: Task, config: Config) -> WinogradForm:
@@ -164,58 +159,85 @@ def form(task: Task, config: Config) -> WinogradForm:
 
 def accuracy(task: Task, config: Config) -> str:
     """The class of the longer of the two transforms."""
-    h, w = (
-        (config.integer(f"m_{name}"), axis.taps)
-        for name, axis in zip("hw", task.problem.axes[1:], strict=True)
-    )
-    m, r = max(h, w, key=sum)
+    return _accuracy(task, config.integer("m_h"), config.integer("m_w"))
+
+
+def _accuracy(task: Task, m_h: int, m_w: int) -> str:
+    _, h, w = task.problem.axes
+    m, r = max((m_h, h.taps), (m_w, w.taps), key=sum)
     return f"winograd_f{m}_{r}"
+
+
+def _exact_enough(task: Task, columns: Columns) -> NDArray[np.bool_]:
+    """Which rows keep to the task's max_error."""
+    pairs = np.stack([columns["m_h"], columns["m_w"]], axis=1)
+    kinds, at = np.unique(pairs, axis=0, return_inverse=True)
+    errors = [get_accuracy(_accuracy(task, int(h), int(w))).relative_error for h, w in kinds]
+    exact: NDArray[np.bool_] = np.array(errors)[at.ravel()] <= task.max_error
+    return exact
 
 
 def cycles(task: Task, config: Config) -> float:
     """Predicted cycles on one core."""
-    return predicted_cycles(task.problem, form(task, config), task.target, config.integer("parts"))
+    return float(Plan.of(task, columns_of([config])).work_cycles[0])
 
 
+@lru_cache(maxsize=64)
 def shortlist(task: Task) -> tuple[Config, ...]:
-    """For each tile size and way to cut the map, the register tiles that waste least."""
-    _, h, w = task.problem.axes
-    found: dict[Config, float] = {}
-    for m_h, m_w in product(_outputs(h), _outputs(w)):
-        if (m_h, m_w) not in PAIRS and m_h != m_w and 1 not in (m_h, m_w):
-            continue
-        for blocks in _cuts(task, m_h, m_w):
-            for vectors, chunks in product(VECTORS, CHUNKS):
-                knobs = {"m_h": m_h, "m_w": m_w, **blocks, "tile_t": 1}
-                knobs |= {"tile_oc": vectors * task.target.lanes, "chunks": chunks, "parts": 1}
-                config = _widest_tile(task, Config.of(**knobs))
-                if config is not None and invalid(task, config) is None:
-                    found[config] = cycles(task, config)
-    if not found:
+    """The cheapest by prediction, with the widest register tile for each cut of the map."""
+    knobs = {name: np.array(choices) for name, choices in space(task).knobs.items()}
+    knobs["tile_t"] = np.array([1])
+    knobs["parts"] = np.array([1])
+    grid = np.meshgrid(*knobs.values(), indexing="ij")
+    columns = dict(zip(knobs, (axis.ravel() for axis in grid), strict=True))
+    # Blocks are whole rows, or pieces of a single row; tiles of unequal sides are rarely worth it.
+    alike = np.abs(columns["m_h"] - columns["m_w"]) <= 2
+    bands = Plan.of(task, columns).h
+    rows = (columns["blocks_w"] == 1) | (bands.block == 1)
+    single = min(task.problem.axes[1].taps, task.problem.axes[2].taps) == 1
+    columns = {name: column[rows & (alike | single)] for name, column in columns.items()}
+    columns["tile_t"] = _widest(task, columns)
+    plan = Plan.of(task, columns)
+    keep = np.flatnonzero(plan.valid & _exact_enough(task, columns))
+    if not len(keep):
         raise UnsupportedSpec(f"x86.winograd: no config fits {task.spec} on {task.target.id}")
-    return tuple(sorted(found, key=found.__getitem__)[:SHORTLISTED])
+    best = keep[np.argsort(plan.cycles[keep], kind="stable")[:SHORTLISTED]]
+    return tuple(
+        Config(tuple((name, int(column[row])) for name, column in columns.items())) for row in best
+    )
 
 
-def _cuts(task: Task, m_h: int, m_w: int) -> Iterator[dict[str, int]]:
-    """Ways to cut the map into blocks of a size that the second-level cache can hold."""
-    d, h, w = task.problem.axes
-    bands_h, bands_w = TiledAxis(h, m_h, 1).bands, TiledAxis(w, m_w, 1).bands
-    for blocks_h, blocks_w, blocks_d in product(BLOCKS, BLOCKS, BLOCKS):
-        if blocks_h <= bands_h and blocks_w <= bands_w and blocks_d <= d.out_extent:
-            wide = blocks_w == 1 or blocks_h == bands_h
-            if wide and (blocks_d == 1 or blocks_h > 1 or blocks_d == d.out_extent):
-                yield {"blocks_d": blocks_d, "blocks_h": blocks_h, "blocks_w": blocks_w}
+def _widest(task: Task, columns: Columns) -> NDArray[np.int64]:
+    """For each row the largest tile_t that divides the tiles and fits the registers."""
+    plan = Plan.of(task, columns)
+    widest = np.ones(len(plan.tiles), dtype=np.int64)
+    for size in TILES:
+        held = size * plan.vectors + plan.vectors + SPARE_REGISTERS
+        fits = (plan.tiles % size == 0) & (held <= task.target.registers)
+        widest[fits] = size
+    return widest
 
 
-def _widest_tile(task: Task, config: Config) -> Config | None:
-    """The config with the largest tile_t that divides the block's tiles and fits the registers."""
-    tiles = form(task, config).tiles
-    vectors = config.integer("tile_oc") // task.target.lanes
-    most = (task.target.registers - SPARE_REGISTERS - vectors) // vectors
-    fitting = [t for t in TILES if t <= most and tiles % t == 0]
-    if not fitting:
-        return None
-    return Config.of(**{**dict(config.items), "tile_t": max(fitting)})
+def spread(task: Task, config: Config) -> Config:
+    """The config with smaller blocks and more parts, where that keeps the threads busy."""
+    choices, items = space(task).knobs, dict(config.items)
+    found = [config]
+    for blocks_h, chunks, parts in product(choices["blocks_h"], CHUNKS, choices["parts"]):
+        if int(blocks_h) < int(items["blocks_h"]):
+            continue
+        split = {**items, "blocks_h": blocks_h, "chunks": chunks, "parts": parts, "tile_t": 1}
+        columns = {name: np.array([value]) for name, value in split.items()}
+        split["tile_t"] = int(_widest(task, columns)[0])
+        candidate = Config(tuple(split.items()))
+        if invalid(task, candidate) is None:
+            found.append(candidate)
+    predicted = Plan.of(task, columns_of(found)).cycles
+    return found[int(np.argmin(predicted))]
+
+
+def features(task: Task, configs: Sequence[Config]) -> Features:
+    """Columns for the cost model."""
+    return Plan.of(task, columns_of(configs)).features()
 
 
 def declare(task: Task, config: Config) -> tuple[Declaration, Declaration]:
@@ -241,11 +263,15 @@ TEMPLATE = register(
         algorithm="winograd",
         supports=supports,
         space=space,
-        default=lambda task: shortlist(task)[0],
+        default=lambda task: (
+            spread(task, shortlist(task)[0]) if task.threads > 1 else shortlist(task)[0]
+        ),
         cycles=cycles,
         declare=declare,
         apply=apply,
         accuracy=accuracy,
+        features=features,
         shortlist=shortlist,
+        spread=spread,
     )
 )

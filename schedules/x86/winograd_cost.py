@@ -1,88 +1,288 @@
-"""Predicted cycles of a Winograd form on one x86 core, with constants fitted on a Zen 5 core."""
+"""Validity, predicted cycles and features of many Winograd configs at once, as columns.
+
+The counts follow the loop nest; the constants were fitted on a Zen 5 core, where a 3x3 layer of 64
+channels spends three quarters of its time in the matrix products, 8 % in each transform and 7 % in
+staging.
+"""
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import dataclass
+from typing import Any
 
-from tvmconv.declare.winograd_form import WinogradForm
-from tvmconv.problem import Problem
-from tvmconv.target import Target
+import numpy as np
+from numpy.typing import NDArray
+
+from tvmconv.declare.winograd_form import MOST_SUMMED, TRANSPOSE_UNIT
+from tvmconv.problem import Axis, Problem
+from tvmconv.space import Columns
+from tvmconv.template import Features, Task
+from tvmconv.winograd import filtering
 
 from . import cost
 
-# Loads, stores and address arithmetic of a transform, per point of a tile and vector of channels.
-MOVE_CYCLES = 2.0
-# Setting sums to zero and storing them, per accumulator.
-TILE_CYCLES = 2.0
-STAGE_CYCLES_PER_ELEM = {"pixels": 0.15, "transposed": 0.4}
-STORE_ROWS_CYCLES_PER_ELEM = 0.35
+Array = NDArray[Any]
+# A vector for each weight, one for the broadcast, and one that LLVM wants for itself.
+SPARE_REGISTERS = 2
+# v and gemm together; beyond this a kernel would need more memory than its tensors.
+SCRATCH_LIMIT_BYTES = 64_000_000
+# Loads and stores of a transform, per point of a tile and vector of channels.
+MOVE_CYCLES = 1.5
+# Setting a sum to zero, keeping it, and the loop around, per register tile.
+SUM_CYCLES = 2.0
+LOOP_CYCLES = 15.0
+STAGE_PIXELS_CYCLES_PER_ELEM = 0.26
+STAGE_TRANSPOSED_CYCLES_PER_ELEM = 0.45
+STORE_CYCLES_PER_ELEM = 0.15
+STORE_TRANSPOSED_CYCLES_PER_ELEM = 0.5
 
 
-def predicted_cycles(problem: Problem, form: WinogradForm, target: Target, parts: int) -> float:
-    """Matrix products, transforms, staging, and what streams from the third-level cache."""
-    blocks = prod(form.phase_shape(problem))
-    per_block = (
-        _product_cycles(problem, form, target)
-        + _transform_cycles(problem, form) * 1.0
-        + _stored_cycles(problem, form)
-    )
-    staged = prod(form.block_shape(problem)) * _staged_elems(problem, form) * parts
-    stage = staged * STAGE_CYCLES_PER_ELEM[form.stage]
-    return blocks * per_block + stage + _streamed_cycles(problem, form, target)
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """One axis of every config: tiles, blocks of them, and the work of its transform."""
+
+    m: Array
+    alpha: Array
+    block: Array
+    blocks: Array
+    tiles: Array
+    window: Array
+    input_ops: Array
+    output_ops: Array
+
+    @classmethod
+    def of(cls, axis: Axis, m: Array, blocks: Array) -> Tiling:
+        """Blocks of equal size, rounded up, as TiledAxis has them."""
+        step = axis.step if axis.taps > 1 else 1
+        bands = -(-axis.quotients // (m * step))
+        block = -(-bands // blocks)
+        spread = max(axis.origins) - axis.low
+        kinds, at = np.unique(m, return_inverse=True)
+        transforms = [filtering(int(kind), axis.taps) for kind in kinds]
+        return cls(
+            m=m,
+            alpha=m + axis.taps - 1,
+            block=block,
+            blocks=-(-bands // block),
+            tiles=block * step,
+            window=(block * m + axis.taps - 1) * step + spread,
+            input_ops=np.array([t.input_ops for t in transforms])[at],
+            output_ops=np.array([t.output_ops for t in transforms])[at],
+        )
 
 
-def _points(form: WinogradForm) -> int:
-    return form.h.filtering.alpha * form.w.filtering.alpha
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What follows from configs of one task; one row each."""
+
+    task: Task
+    columns: Columns
+    h: Tiling
+    w: Tiling
+    depth: Array
+    blocks_d: Array
+    blocks_oc: Array
+    chunk: Array
+
+    @classmethod
+    def of(cls, task: Task, columns: Columns) -> Plan:
+        """Work the columns out."""
+        d, h, w = task.problem.axes
+        needed = -(-task.problem.ocg // columns["tile_oc"])
+        chunk = -(-needed // columns["chunks"])
+        depth = -(-d.out_extent // columns["blocks_d"])
+        return cls(
+            task=task,
+            columns=columns,
+            h=Tiling.of(h, columns["m_h"], columns["blocks_h"]),
+            w=Tiling.of(w, columns["m_w"], columns["blocks_w"]),
+            depth=depth,
+            blocks_d=-(-d.out_extent // depth),
+            blocks_oc=-(-needed // chunk) * chunk,
+            chunk=chunk,
+        )
+
+    @property
+    def problem(self) -> Problem:
+        """The task's."""
+        return self.task.problem
+
+    @property
+    def tiles(self) -> Array:
+        """Tiles of one block."""
+        return self.h.tiles * self.w.tiles
+
+    @property
+    def points(self) -> Array:
+        """Products per tile and pair of channels."""
+        return self.h.alpha * self.w.alpha
+
+    @property
+    def vectors(self) -> Array:
+        """Vectors of a register tile's weights."""
+        return self.columns["tile_oc"] // self.task.target.lanes
+
+    @property
+    def held(self) -> Array:
+        """Accumulators."""
+        return self.columns["tile_t"] * self.vectors
+
+    @property
+    def window_d(self) -> Array:
+        """Slices of x that a block reads."""
+        d = self.problem.axes[0]
+        return (self.depth - 1) * d.stride + (d.taps - 1) * d.step + 1
+
+    @property
+    def channels_in(self) -> int:
+        """Input channels in whole vectors."""
+        unit = self.task.target.lanes if self.problem.channels_last else TRANSPOSE_UNIT
+        return -(-self.problem.icg // unit) * unit
+
+    @property
+    def v_bytes(self) -> Array:
+        """Transformed input of a block."""
+        return 4.0 * self.points * self.tiles * self.window_d * self.channels_in
+
+    @property
+    def gemm_bytes(self) -> Array:
+        """Products of a block and chunk."""
+        return 4.0 * self.points * self.tiles * self.chunk * self.columns["tile_oc"]
+
+    @property
+    def weight_bytes(self) -> Array:
+        """Weights of one group and phase."""
+        terms = self.problem.icg * self.problem.axes[0].taps
+        return 4.0 * self.points * terms * self.blocks_oc * self.columns["tile_oc"]
+
+    @property
+    def runs(self) -> Array:
+        """Blocks and phases of the whole layer."""
+        _, h, w = self.problem.axes
+        outer = max(1, self.problem.n) * self.problem.g * h.phases * w.phases
+        return outer * self.blocks_d * self.h.blocks * self.w.blocks
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Whether a config can be applied; winograd.invalid says why not."""
+        asked = self.columns
+        fits: NDArray[np.bool_] = (
+            (self.tiles % asked["tile_t"] == 0)
+            & (self.held + self.vectors + SPARE_REGISTERS <= self.task.target.registers)
+            & (self.blocks_d == asked["blocks_d"])
+            & (self.h.blocks == asked["blocks_h"])
+            & (self.w.blocks == asked["blocks_w"])
+            & (self.blocks_oc // self.chunk == asked["chunks"])
+            & (asked["chunks"] % asked["parts"] == 0)
+            & (self.v_bytes + self.gemm_bytes <= SCRATCH_LIMIT_BYTES)
+        )
+        return fits
+
+    @property
+    def step_cycles(self) -> Array:
+        """One reduction step of one register tile."""
+        target = self.task.target
+        fma = self.held / cost.FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
+        loads = (self.columns["tile_t"] + self.vectors) / cost.LOADS_PER_CYCLE
+        step = np.maximum(np.maximum(fma, loads), cost.FMA_LATENCY_CYCLES)
+        summed = min(self.problem.icg, MOST_SUMMED)
+        far = 4.0 * self.columns["tile_oc"] * summed > target.l1_bytes / 2
+        return step + far * 4.0 * self.columns["tile_oc"] * cost.L2_CYCLES_PER_BYTE
+
+    @property
+    def product_cycles(self) -> Array:
+        """All matrix products."""
+        terms = self.problem.icg * self.problem.axes[0].taps
+        parts = -(-self.problem.icg // MOST_SUMMED)
+        tiles = self.points * self.depth * self.blocks_oc * self.tiles / self.columns["tile_t"]
+        overhead = parts * (SUM_CYCLES * self.held + LOOP_CYCLES)
+        return self.runs * tiles * (terms * self.step_cycles + overhead)
+
+    @property
+    def transform_cycles(self) -> Array:
+        """Both transforms; each part of the channels transforms its input again."""
+        h, w = self.h, self.w
+        moved = MOVE_CYCLES * self.points
+        vectors_in = self.columns["parts"] * self.window_d * self.channels_in
+        ops_in = h.alpha * w.input_ops + w.alpha * h.input_ops
+        vectors_out = self.depth * self.blocks_oc * self.columns["tile_oc"]
+        ops_out = h.alpha * w.output_ops + w.m * h.output_ops
+        per_tile = vectors_in * (ops_in / 2 + moved) + vectors_out * (ops_out / 2 + moved)
+        return self.runs * self.tiles * per_tile / self.task.target.lanes
+
+    @property
+    def copy_cycles(self) -> Array:
+        """Staging and storing."""
+        last_in, last_out = self.problem.channels_last, self.problem.output_channels_last
+        read = STAGE_PIXELS_CYCLES_PER_ELEM if last_in else STAGE_TRANSPOSED_CYCLES_PER_ELEM
+        written = STORE_CYCLES_PER_ELEM if last_out else STORE_TRANSPOSED_CYCLES_PER_ELEM
+        _, h, w = self.problem.axes
+        windows = self.runs / (h.phases * w.phases) * self.columns["parts"]
+        staged = windows * self.window_d * self.h.window * self.w.window * self.channels_in
+        outputs = self.tiles * self.h.m * self.w.m * self.depth
+        stored = self.runs * outputs * self.blocks_oc * self.columns["tile_oc"]
+        return staged * read + stored * written
+
+    @property
+    def streamed_bytes(self) -> Array:
+        """Weights once per block unless they stay beside it; v once per chunk if it does not."""
+        l2 = cost.L2_SHARE * self.task.target.l2_bytes
+        v, gemm, weights = self.v_bytes, self.gemm_bytes, self.weight_bytes
+        chunks = self.columns["chunks"]
+        moved = weights * np.where(weights + v + gemm > l2, self.runs * self.depth, 1.0)
+        reread = v * (1 + chunks * self.depth) + 2 * gemm * chunks * self.depth
+        return moved + np.where(v + gemm > l2, self.runs * reread, 0.0)
+
+    @property
+    def work_cycles(self) -> Array:
+        """Predicted cycles on one core."""
+        streamed = cost.STALLED * self.streamed_bytes / cost.L3_BYTES_PER_CYCLE
+        return self.product_cycles + self.transform_cycles + self.copy_cycles + streamed
+
+    @property
+    def cycles(self) -> Array:
+        """Predicted cycles until the last of the task's threads is done."""
+        _, h, w = self.problem.axes
+        tasks = self.runs / (h.phases * w.phases) * self.columns["parts"]
+        return self.work_cycles * np.ceil(tasks / self.task.threads) / tasks
+
+    def features(self) -> Features:
+        """What the cost model sees beside the knobs; see features.py for the units."""
+        target = self.task.target
+        return {
+            "log_cycles": np.log(self.cycles),
+            "product_share": self.product_cycles / self.work_cycles,
+            "transform_share": self.transform_cycles / self.work_cycles,
+            "copy_share": self.copy_cycles / self.work_cycles,
+            "step_over_fma": self.step_cycles * cost.FMA_PER_CYCLE / self.held,
+            "accumulators": self.held,
+            "registers_used": self.held / target.registers,
+            "vectors": self.vectors,
+            "loads_per_fma": (self.columns["tile_t"] + self.vectors) / self.held,
+            "alpha_h": self.h.alpha,
+            "alpha_w": self.w.alpha,
+            "log_v_l2": np.log2(self.v_bytes / target.l2_bytes),
+            "log_gemm_l2": np.log2(self.gemm_bytes / target.l2_bytes),
+            "log_weights_l2": np.log2(self.weight_bytes / target.l2_bytes),
+            "log_footprint_l2": np.log2(
+                (self.v_bytes + self.gemm_bytes + self.weight_bytes) / target.l2_bytes
+            ),
+            "log_panel_l1": np.log2(
+                4.0 * self.columns["tile_oc"] * self.problem.icg / target.l1_bytes
+            ),
+            "log_tiles": np.log2(self.tiles),
+            "log_runs": np.log2(self.runs),
+            "log_chunks": np.log2(self.columns["chunks"]),
+            "log_sweeps": np.log2(self.tiles / self.columns["tile_t"]),
+            "waste_h": _waste(self.problem.axes[1], self.h),
+            "waste_w": _waste(self.problem.axes[2], self.w),
+            "waste_oc": self.blocks_oc * self.columns["tile_oc"] / self.problem.ocg,
+            "reread_h": self.h.window / (self.h.tiles * self.h.m),
+            "reread_w": self.w.window / (self.w.tiles * self.w.m),
+            "log_streamed": np.log2(1.0 + self.streamed_bytes),
+        }
 
 
-def _product_cycles(problem: Problem, form: WinogradForm, target: Target) -> float:
-    """Products of one block and phase."""
-    vectors = form.tile_oc / target.lanes
-    held = form.tile_t * vectors
-    fma = held / cost.FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
-    step = max(fma, (form.tile_t + vectors) / cost.LOADS_PER_CYCLE, cost.FMA_LATENCY_CYCLES)
-    if 4.0 * form.tile_oc * problem.icg * problem.axes[0].taps > target.l1_bytes / 2:
-        step += 4.0 * form.tile_oc * cost.L2_CYCLES_PER_BYTE
-    tiles = _points(form) * form.depth * form.blocks(problem) * form.tiles / form.tile_t
-    return tiles * (problem.icg * problem.axes[0].taps * step + TILE_CYCLES * held)
-
-
-def _transform_cycles(problem: Problem, form: WinogradForm) -> float:
-    """Both transforms of one block and phase."""
-    h, w = form.h.filtering, form.w.filtering
-    moved = MOVE_CYCLES * _points(form)
-    vectors_in = form.windows(problem)[0] * form.channels_in(problem) / form.lanes
-    ops_in = h.alpha * w.input_ops + w.alpha * h.input_ops
-    vectors_out = form.depth * form.blocks(problem) * form.tile_oc / form.lanes
-    ops_out = h.alpha * w.output_ops + w.m * h.output_ops
-    per_tile = vectors_in * (ops_in / 2 + moved) + vectors_out * (ops_out / 2 + moved)
-    return form.tiles * per_tile
-
-
-def _stored_cycles(problem: Problem, form: WinogradForm) -> float:
-    if form.channels_last:
-        return 0.0
-    elems = form.depth * form.blocks(problem) * form.tile_oc * form.h.outputs * form.columns
-    return STORE_ROWS_CYCLES_PER_ELEM * elems
-
-
-def _staged_elems(problem: Problem, form: WinogradForm) -> float:
-    return prod(form.windows(problem)) * form.channels_in(problem)
-
-
-def _streamed_cycles(problem: Problem, form: WinogradForm, target: Target) -> float:
-    """Weights once per block unless they fit beside it; v once per chunk where it does not fit."""
-    l2 = cost.L2_SHARE * target.l2_bytes
-    points = 4.0 * _points(form) * form.tiles
-    v = points * form.windows(problem)[0] * form.channels_in(problem)
-    gemm = points * form.chunk * form.tile_oc
-    weights = 4.0 * form.weight_elems(problem)
-    runs = prod(form.phase_shape(problem))
-    groups = max(1, problem.g) * form.h.axis.phases * form.w.axis.phases
-    chunks = form.blocks(problem) // form.chunk
-    bytes_moved = weights
-    if weights / groups + v + gemm > l2:
-        bytes_moved = weights / groups * runs * form.depth
-    if v + gemm > l2:
-        bytes_moved += runs * (v * (1 + chunks * form.depth) + 2 * gemm * chunks * form.depth)
-    return bytes_moved / cost.L3_BYTES_PER_CYCLE
+def _waste(axis: Axis, tiling: Tiling) -> Array:
+    """Outputs computed per output stored."""
+    return tiling.blocks * tiling.tiles * tiling.m / axis.quotients

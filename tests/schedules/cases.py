@@ -34,6 +34,10 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
         tc.conv2d((1, 56, 56, 64), 64, 9, padding=4, bias=True, activation="relu", layout="NHWC"),
         tc.conv2d((2, 6, 13, 17), 12, (5, 4), stride=2, padding=2, groups=6, residual=True),
     ),
+    "x86.winograd": (
+        tc.conv2d((1, 56, 56, 64), 64, 3, padding=1, bias=True, activation="relu", layout="NHWC"),
+        tc.conv_transpose2d((2, 6, 9, 11), 10, (4, 3), stride=(2, 1), groups=2, residual=True),
+    ),
     "x86.transposed": (
         tc.conv_transpose2d((1, 16, 16, 64), 32, 4, stride=2, padding=1, layout="NHWC"),
         tc.conv_transpose2d(

@@ -1,0 +1,120 @@
+"""Winograd's kernels stay within their bounds: every variant, any size, and no error that grows."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tvmconv as tc
+from tests.numeric.proving import level_of, named
+from tvmconv import fills
+from tvmconv.reference import reference
+from tvmconv.space import Config
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+from tvmconv.template import Task, get_template
+from tvmconv.tolerance import DEFAULT_MAX_ERROR, get_accuracy
+
+WINOGRAD = "x86.winograd"
+SPECS: dict[str, ConvSpec] = {
+    "rows": tc.conv2d((1, 64, 28, 28), 64, 3, padding=1),
+    "pixels": tc.conv2d((1, 28, 28, 48), 32, 3, padding=1, bias=True, layout="NHWC"),
+    "odd": tc.conv2d((2, 19, 17, 21), 37, 3, padding=1, bias=True, activation="gelu"),
+    "odd_pixels": tc.conv2d((2, 17, 21, 19), 37, 3, padding=1, residual=True, layout="NHWC"),
+    "many_channels": tc.conv2d((1, 300, 8, 8), 24, 3, padding=1),
+    "dilated": tc.conv2d((1, 16, 29, 27), 20, 3, padding=2, dilation=2),
+    "dilated_apart": tc.conv2d((1, 25, 27, 16), 20, 3, dilation=(1, 3), layout="NHWC"),
+    "five": tc.conv2d((1, 12, 20, 20), 16, 5, padding=2),
+    "five_by_three": tc.conv2d((1, 12, 20, 20), 16, (5, 3), padding="same", flip=True),
+    "tall": tc.conv2d((1, 12, 20, 17), 16, (3, 1)),
+    "line": tc.conv1d((1, 24, 100), 40, 3, padding="causal", dilation=4),
+    "line_five": tc.conv1d((2, 57, 24), 17, 5, layout="NLC"),
+    "volume": tc.conv3d((1, 8, 7, 9, 10), 16, 3, stride=(2, 1, 1), padding=1),
+    "volume_last": tc.conv3d((1, 5, 9, 10, 8), 16, (1, 3, 3), layout="NDHWC", scale_shift=True),
+    "transposed": tc.conv_transpose2d((1, 16, 9, 7), 20, 4, stride=2, padding=1),
+    "transposed_last": tc.conv_transpose2d((1, 9, 7, 16), 20, 6, stride=2, layout="NHWC"),
+    "groups": tc.conv2d((1, 32, 12, 12), 64, 3, padding=1, groups=4),
+    "reflect": tc.conv2d((1, 16, 11, 13), 16, 3, padding=1, padding_mode="reflect"),
+    "value": tc.conv2d((1, 6, 9, 9), 8, 3, padding=(2, 1), padding_mode="constant", pad_value=0.5),
+    "smaller_than_a_tile": tc.conv2d((1, 8, 3, 3), 8, 3),
+}
+
+
+def prove(spec: ConvSpec, level: str, config: Config | None = None) -> None:
+    kernel = tc.compile(spec, level, algorithm=WINOGRAD, config=config)
+    assert kernel.accuracy.startswith("winograd_f")
+    tc.validate(kernel).require()
+
+
+@named(SPECS)
+def test_every_variant_by_default(spec: ConvSpec) -> None:
+    prove(spec, level_of(spec))
+
+
+@named(SPECS)
+def test_every_variant_in_another_config(spec: ConvSpec) -> None:
+    level = level_of(spec)
+    listed = get_template(WINOGRAD).shortlist(Task(spec, load(level)))
+    prove(spec, level, random.Random(str(spec)).choice(listed))
+
+
+@st.composite
+def unit_strides(draw: st.DrawFn) -> ConvSpec:
+    """Specs of rank 1 to 3 that Winograd takes, with everything else at random."""
+    rank, groups = draw(st.integers(1, 3)), draw(st.sampled_from((1, 1, 2, 3)))
+    kernel = [draw(st.integers(1, 5)) for _ in range(rank)]
+    kernel[-1] = draw(st.integers(2, 5))
+    dilation = [draw(st.sampled_from((1, 1, 2, 3))) for _ in range(rank)]
+    size = [d * (k - 1) + draw(st.integers(1, 13)) for k, d in zip(kernel, dilation, strict=True)]
+    last = draw(st.booleans())
+    channels = groups * draw(st.integers(1 if groups == 1 else 2, 20))
+    shape = (draw(st.integers(1, 2)), *((*size, channels) if last else (channels, *size)))
+    make = (tc.conv1d, tc.conv2d, tc.conv3d)[rank - 1]
+    return make(
+        shape,
+        groups * draw(st.integers(1, 20)),
+        tuple(kernel),
+        padding=tuple(draw(st.integers(0, k)) for k in kernel),
+        dilation=tuple(dilation),
+        groups=groups,
+        bias=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        activation=draw(st.sampled_from(("none", "relu", "silu"))),
+        layout=(("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))[rank - 1][last],
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(unit_strides(), st.randoms(use_true_random=False))
+def test_random_specs_in_random_configs(spec: ConvSpec, drawn: random.Random) -> None:
+    level = level_of(spec)
+    listed = get_template(WINOGRAD).shortlist(Task(spec, load(level)))
+    prove(spec, level, drawn.choice(listed))
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5])
+@pytest.mark.parametrize("ic", [1, 64, 512])
+def test_relative_error_is_below_its_ceiling(m: int, ic: int) -> None:
+    spec = tc.conv2d((1, 16, 16, ic), 32, 3, padding=1, layout="NHWC")
+    knobs = {"m_h": m, "m_w": m, "blocks_d": 1, "blocks_h": 1, "blocks_w": 1, "tile_t": 1}
+    config = Config.of(**knobs, tile_oc=16, chunks=1, parts=1)
+    kernel = tc.compile(spec, "x86_64_v3", algorithm=WINOGRAD, config=config)
+    operands = fills.normal(spec, seed=ic)
+    exact = reference(spec, operands)
+    error = np.abs(kernel(operands.x, operands.weight) - exact).max() / np.abs(exact).max()
+    ceiling = get_accuracy(kernel.accuracy).relative_error
+    assert ceiling / 100 < error < ceiling <= DEFAULT_MAX_ERROR
+
+
+def test_channels_are_summed_in_parts_so_that_the_error_does_not_grow() -> None:
+    errors = []
+    for ic in (64, 1024):
+        spec = tc.conv2d((1, 12, 12, ic), 16, 3, layout="NHWC")
+        kernel = tc.compile(spec, "x86_64_v3", algorithm=WINOGRAD)
+        operands = fills.normal(spec, seed=1)
+        exact = reference(spec, operands)
+        errors.append(np.std(kernel(operands.x, operands.weight) - exact) / np.std(exact))
+    # One run of 1024 terms would lose four times as much as one of 64.
+    assert errors[1] < 2.5 * errors[0]
