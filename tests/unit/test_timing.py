@@ -1,3 +1,4 @@
+import threading
 import time
 from functools import partial
 
@@ -138,3 +139,23 @@ def test_long_calls_are_not_warmed_up() -> None:
     assert calls == 1
     run()
     assert calls == 2
+
+
+def test_several_threads_are_waited_for_until_they_sleep() -> None:
+    done = threading.Event()
+
+    def spin() -> None:
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end:
+            pass
+        done.set()
+
+    def call() -> None:
+        if not done.is_set() and threading.active_count() == before:
+            threading.Thread(target=spin).start()
+
+    before = threading.active_count() + 1  # nobody spins while the slice is set up
+    run = Timer(one_thread=False).slice(call)
+    before -= 1
+    run()
+    assert done.is_set()

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from tvmconv.bench.plain import Plain, aligned
 from tvmconv.bench.timing import ContestantLost, Slice, Timer
 from tvmconv.errors import UnsupportedSpec
 
-SETTLE_SECONDS = 2e-3  # OpenMP's workers spin for about a millisecond after their last loop
 SLICE_SECONDS_LIMIT = 120.0  # the largest layer of the networks takes 0.4 s a call
 STOP_SECONDS = 2.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -100,9 +98,7 @@ class Processes:
 
     def _slice(self, process: "_Process", name: str) -> tuple[list[float], bool]:
         samples, preempted = process.ask(("slice", name), SLICE_SECONDS_LIMIT)
-        if self.threads > 1:
-            time.sleep(SETTLE_SECONDS)
-        return samples, preempted and self.threads == 1
+        return samples, preempted
 
     def _process(self, family: str) -> "_Process":
         process = self.running.get(family)

@@ -28,6 +28,7 @@ MAX_CALLS_PER_SLICE = 1000
 CPU_CLOCK_SECONDS = 1e-6  # a reading of the process's CPU clock is a system call of this length
 LONG_SECONDS = 0.1  # such a call reads more than the caches hold: warming up changes nothing
 HOPELESS = 10  # a contestant so many times slower than the fastest is not timed to the end
+SETTLE_SECONDS, SETTLE_TRIES = 1e-3, 200
 COLD_BYTES = 64 << 20  # twice the last-level cache of the CPUs that this was written on
 
 Slice = Callable[[], tuple[list[float], bool]]
@@ -51,7 +52,8 @@ class Timer:
 
     def slice(self, call: Callable[[], object]) -> Slice:
         """Warm `call` up and return the function that times one slice of it in this process."""
-        return (cold_slice if self.cold else local_slice)(call, one_thread=self.one_thread)
+        run = (cold_slice if self.cold else local_slice)(call, one_thread=self.one_thread)
+        return run if self.one_thread else _settling(run)
 
 
 HOT = Timer()
@@ -176,6 +178,25 @@ def cold_slice(call: Callable[[], object], *, one_thread: bool) -> Slice:
 def _other_memory() -> NDArray[Any]:
     """What a cold slice touches; one for all contestants of a process."""
     return np.zeros(COLD_BYTES // 8, np.int64)
+
+
+def _settling(run: Slice) -> Slice:
+    """The same slice, over only when this process's threads have gone to sleep.
+
+    Workers of thread pools spin after their last loop (ncnn's for 20 ms, OpenMP's for 1, as a rule)
+    and would take the cores from the next contestant.
+    """
+
+    def run_and_wait() -> tuple[list[float], bool]:
+        taken = run()
+        for _ in range(SETTLE_TRIES):
+            before = time.process_time()
+            time.sleep(SETTLE_SECONDS)
+            if time.process_time() - before < SETTLE_SECONDS / 4:
+                break
+        return taken
+
+    return run_and_wait
 
 
 def _calls_per_sample(call: Callable[[], object]) -> tuple[int, bool]:
