@@ -23,6 +23,9 @@ STORES_PER_CYCLE = 1.0
 # What LLVM's order of a straight line loses, and the loop around it.
 LINE_FACTOR = 1.3
 BUTTERFLY_OVERHEAD = 3.0
+# Spectra of many channels exceed the third-level cache; memory is this much slower than it.
+L3_BYTES = 16_000_000
+FROM_MEMORY = 3.5
 
 
 def level_cycles(radix: int) -> float:
@@ -74,6 +77,8 @@ def cycles(problem: Problem, form: FftForm, target: Target) -> float:
     streamed = 0.0
     if weights + kept > L2_SHARE * target.l2_bytes:
         streamed += weights
+    if weights * form.groups(problem) > L3_BYTES:
+        streamed += weights * FROM_MEMORY
     if kept > L2_SHARE * target.l2_bytes:
         streamed += 2 * kept
     arithmetic = narrow * (form.batch(problem) * there + outputs * back + products)

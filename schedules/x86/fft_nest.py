@@ -176,27 +176,26 @@ def _levels(
 ) -> Loop:
     """The levels of one transform; gives the loop inside which the last one runs."""
     ring = form.h.ring if name == "column" else form.w.ring
+    places: list[Loop] = []
     batch = None
-    stage, reader = final, None
     for level in reversed(range(len(ring.radices))):
-        if reader is not None:
+        stage = final
+        if places:
             stage = sch.get_sblock(f"{name}_{level}")
-            sch.compute_at(stage, reader, preserve_unit_loops=True)
-        count = lead + level + 4 + has_batch
-        loops = sch.get_loops(stage)[-count:]
+            sch.compute_at(stage, places[level], preserve_unit_loops=True)
+        loops = sch.get_loops(stage)[-(lead + level + 4 + has_batch) :]
         outer, digits = loops[:lead], loops[lead : lead + level + 1]
         inner, part = loops[lead + level + 1 : lead + level + 3]
         tail = loops[-1 - has_batch :]
-        u = [loops[-2]] if has_batch else []
         fixed = outer[: RUN_LEAD if has_batch else PACK_LEAD]
         rest = outer[len(fixed) :]
-        sch.reorder(*fixed, *u, *rest, *digits[:-1], inner, digits[-1], part, loops[-1])
-        _unroll_butterfly(sch, inner, digits[-1], part, loops[-1])
+        sch.reorder(*fixed, *tail[:-1], *rest, *digits[:-1], inner, digits[-1], part, tail[-1])
+        _unroll_butterfly(sch, inner, digits[-1], part, tail[-1])
         _keep_in_registers(sch, f"{name}_{level}_points", inner, tail)
-        if batch is None:
-            batch = u[0] if u else fixed[-1]
-        # Level l - 1 makes all digits of one of its nodes at once.
-        reader = digits[level - 2] if level > 1 else outer[-1]
+        if not places:
+            # Level l makes all digits of one of its nodes, that is of l digits, at once.
+            places = [outer[-1], *digits]
+            batch = tail[0] if has_batch else fixed[-1]
     return batch
 
 

@@ -1,7 +1,8 @@
 /* Workspace of the kernels: 64-byte aligned blocks, kept per thread for the next call.
  *
- * A kernel asks for the same few sizes at every call. malloc would give blocks above 128 KiB back
- * to the system each time, at one page fault per 4 KiB in the next call. */
+ * A kernel asks for the same few sizes at every call, up to nine of them where it transforms. malloc
+ * would give blocks above 128 KiB back to the system each time, at one page fault per 4 KiB in the
+ * next call. */
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
@@ -10,7 +11,7 @@
 
 #include "runtime.h"
 
-enum { ALIGNMENT = 64, KEPT = 4 };
+enum { ALIGNMENT = 64, KEPT = 12 };
 static const uint64_t KEEP_AT_MOST = UINT64_C(64) << 20; /* larger blocks go straight back */
 
 /* Stands in the 64 bytes before the block that the kernel sees. */
