@@ -146,12 +146,12 @@ def _reduce_in_registers(
         if depth < nest.unroll_taps and not problem.axes[i].is_uneven:
             sch.unroll(loop)
         # Offsets move samples, so a tap whose regular place is padding still counts.
-        elif form.stage != "sample" and _worth_clipping(problem, i):
+        elif form.stage != "sample" and worth_clipping(problem, i):
             sch.annotate(loop, CLIP, i)
     return kd
 
 
-def _worth_clipping(problem: Problem, i: int) -> bool:
+def worth_clipping(problem: Problem, i: int) -> bool:
     """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
     axis = problem.axes[i]
     return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)

@@ -45,6 +45,8 @@ from .winograd_nest import schedule_winograd
 MOST_TAPS = 5
 MOST_OUTPUTS = 6
 BLOCKS = (*range(1, 17), 19, 23, 28, 38, 56, 75, 112)
+# Of those, the ones that are listed along d.
+BLOCKS_D = (1, 2, 4, 8, 16)
 TILES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 21, 22, 23, 24, 25, 26, 28)
 VECTORS = (1, 2, 3, 4)
 CHUNKS = (1, 2, 3, 4, 6, 8, 16)
@@ -186,6 +188,7 @@ def cycles(task: Task, config: Config) -> float:
 def shortlist(task: Task) -> tuple[Config, ...]:
     """The cheapest by prediction, with the widest register tile for each cut of the map."""
     knobs = {name: np.array(choices) for name, choices in space(task).knobs.items()}
+    knobs["blocks_d"] = np.array([b for b in knobs["blocks_d"] if b in BLOCKS_D])
     knobs["tile_t"] = np.array([1])
     knobs["parts"] = np.array([1])
     grid = np.meshgrid(*knobs.values(), indexing="ij")

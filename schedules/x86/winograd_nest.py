@@ -20,10 +20,11 @@ from tvm import s_tir
 from tvmconv.declare import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
+from tvmconv.lower.clip import CLIP
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
-from .nest import copy_rows, shuffle_rows, split_off_borders
+from .nest import copy_rows, shuffle_rows, split_off_borders, worth_clipping
 
 Loop = Any
 
@@ -35,7 +36,7 @@ def schedule_winograd(
     sch = s_tir.Schedule(declaration.prim_func())
     store = _store_pixels if form.channels_last else _store_rows
     parallel, phase, chunk = store(sch, form, parts)
-    _multiply(sch, chunk, form, form.ic_parts(problem)[0] > 1, prefetch)
+    _multiply(sch, chunk, problem, form, prefetch)
     _transform_input(sch, phase, form)
     _stage_input(sch, parallel, problem, form)
     return sch
@@ -115,13 +116,13 @@ def _split_band(sch: s_tir.Schedule, loop: Loop, axis: TiledAxis) -> list[Loop]:
 
 
 def _multiply(
-    sch: s_tir.Schedule, at: Loop, form: WinogradForm, in_parts: bool, prefetch: bool
+    sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm, prefetch: bool
 ) -> None:
     """For each point a matrix product of v and u; a register tile is summed, then kept."""
     gemm, conv = sch.get_sblock("gemm"), sch.get_sblock("conv")
     sch.compute_at(gemm, at, preserve_unit_loops=True)
     loops = sch.get_loops(gemm)
-    part = [loops.pop()] if in_parts else []
+    part = [loops.pop()] if form.ic_parts(problem)[0] > 1 else []
     *_, block, a, b, t, v = loops
     tile, t = sch.split(t, [None, form.tile_t])
     vector, lane = sch.split(v, [None, form.lanes])
@@ -134,6 +135,8 @@ def _multiply(
     sch.reorder(kd, ic, t, vector, lane)
     _unroll(sch, t, vector)
     sch.vectorize(lane)
+    if worth_clipping(problem, 0) and form.depth >= problem.axes[0].out_extent:
+        sch.annotate(kd, CLIP, 0)
     if prefetch:
         sch.annotate(ic, PREFETCH, form.tile_oc)
     sch.decompose_reduction(conv, kd)

@@ -53,7 +53,9 @@ def declare_winograd(spec: ConvSpec, problem: Problem, form: WinogradForm) -> De
     sums = _transform_output(problem, form, gemm)
     shape = form.out_shape(problem)
     out = epilogue(spec, problem, form, shape, sums, inputs, placement)
-    order = (*PHASE_AXES, "d", "b", "a", "c", "part", "t", "v")
+    # Taps along d can be clipped where an output's place does not depend on its block.
+    depth = "qd" if form.depth >= problem.axes[0].out_extent else "d"
+    order = (*PHASE_AXES, depth, "b", "a", "c", "part", "t", "v")
     return Declaration(inputs, ((out, placement),), "y", order)
 
 

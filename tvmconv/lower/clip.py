@@ -37,7 +37,7 @@ def tap_bounds(
     for i, name in enumerate("dhw"):
         if f"q{name}" not in bindings:
             continue
-        phase, quotient = bindings[f"p{name}"], bindings[f"q{name}"]
+        phase, quotient = bindings.get(f"p{name}", 0), bindings[f"q{name}"]
         low, high = _bounds(problem.axes[i], problem, phase, quotient, unrolled)
         found[i] = (low, tirx.max(high - low, 0))
     return found
