@@ -262,7 +262,7 @@ class Pool:
             if slot.entry is not None or slot.dead or time.monotonic() < slot.retry_at:
                 continue
             shared = [b for b in self._builders if b.core in slot.device.cores]
-            at = self._next_ready(run, shared)
+            at = self._next_ready(run, slot, shared)
             if at is None:
                 for builder in shared:
                     builder.resume()
@@ -273,14 +273,19 @@ class Pool:
             del run.ready[at]
             self._send(slot)
 
-    def _next_ready(self, run: Run, shared: Sequence[Builder]) -> int | None:
+    def _next_ready(self, run: Run, slot: Slot, shared: Sequence[Builder]) -> int | None:
         """Position of a candidate to time now; None when there is none, or waiting is better."""
         stopped = any(b.paused for b in shared)
         disturbed = any(b.job is not None for b in shared) and not stopped
         more = bool(run.jobs) or not run.exhausted or bool(run.building)
         if disturbed and more and len(run.ready) < GROUP:
             return None
-        return next((i for i, e in enumerate(run.ready) if self._answers[_key(e[1])]), None)
+        # What a device was lost with goes to one that was not, where there is one.
+        careful = slot.losses > 0 and any(other.losses == 0 for other in self._slots)
+        for at, (index, trial, _) in enumerate(run.ready):
+            if self._answers[_key(trial)] and not (careful and index in run.lost):
+                return at
+        return None
 
     def _send(self, slot: Slot) -> None:
         assert slot.entry is not None

@@ -1,0 +1,163 @@
+"""What talks to a device over TVM's RPC: a process that uploads, checks and times candidates."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.tuning.answers import compare, read_operands
+from tvmconv.tuning.measure import WALL_SAMPLES, Outcome, calls_per_sample, hopeless
+from tvmconv.tuning.processes import die_with_parent
+from tvmconv.tuning.rpc_address import CONNECT_TIMEOUT, Address
+
+if TYPE_CHECKING:
+    from tvmconv.tuning.candidate import Artifact
+    from tvmconv.tuning.runner import Request
+
+
+def serve(connection: Connection, address: Address, timeout: float, parent: int) -> None:
+    """A client's life: requests come in, outcomes go out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent)
+    client = _Client(address, timeout)
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        connection.send(client.answer(request))
+
+
+class _Client:
+    """One session with a device; opened when needed, and again after a failure."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address, self._timeout = address, timeout
+        self._session: Any = None
+        self._tensors: dict[str, dict[str, Any]] = {}
+
+    def answer(self, request: Request) -> list[Outcome]:
+        """The outcomes of a request; one only when the device failed."""
+        try:
+            self._connect()
+        except Exception as error:
+            return [Outcome("device_lost", f"{self._address}: {_first_line(error)}")]
+        try:
+            return self._measured(request)
+        except Exception as error:
+            # TVM raises RuntimeError and its own kinds both for what a kernel did to the server's
+            # process and for a server that is gone; only asking again tells them apart.
+            text = _first_line(error)
+        self._session = None
+        try:
+            self._connect()
+        except Exception:
+            return [Outcome("device_lost", f"{self._address}: {text}")]
+        return [Outcome("crashed", text)]
+
+    def _connect(self) -> None:
+        if self._session is None:
+            self._tensors = {}
+            # A tracker answers only when it has a device to give.
+            signal.signal(signal.SIGALRM, _too_late)
+            signal.setitimer(signal.ITIMER_REAL, CONNECT_TIMEOUT / 2)
+            try:
+                self._session = self._address.connect(self._timeout)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _measured(self, request: Request) -> list[Outcome]:
+        tensors = self._uploaded(request.answers)
+        loaded = [_Loaded(self._session, tensors, a, request) for a in request.artifacts]
+        samples: list[list[float]] = [[] for _ in loaded]
+        if request.rounds:
+            shuffle = random.Random(request.seed).shuffle
+            order = list(range(len(loaded)))
+            for _ in range(request.rounds):
+                shuffle(order)
+                for at in order:
+                    if loaded[at].failure is None:
+                        samples[at] += loaded[at].sample(1)
+        else:
+            for at, candidate in enumerate(loaded):
+                if candidate.failure is None:
+                    samples[at] = _trial_samples(candidate, request.best)
+        return [
+            candidate.failure or Outcome("ok", "", tuple(s), 0.0, candidate.error, tuple(s))
+            for candidate, s in zip(loaded, samples, strict=True)
+        ]
+
+    def _uploaded(self, folder: str) -> dict[str, Any]:
+        """The operands of a spec on the device; those of the last spec stay there."""
+        if folder not in self._tensors:
+            self._tensors = {folder: {}}
+            for name, array in read_operands(Path(folder)).items():
+                empty = _empty(self._session, array.shape)
+                self._tensors[folder][name] = empty.copyfrom(np.ascontiguousarray(array))
+        return self._tensors[folder]
+
+
+class _Loaded:
+    """A candidate on a device: packed once, checked, ready to be timed."""
+
+    def __init__(
+        self, session: Any, tensors: dict[str, Any], artifact: Artifact, request: Request
+    ) -> None:
+        folder = Path(request.answers)
+        expected = np.load(folder / "expected.npy")
+        # A name twice would overwrite a library that is mapped, and crash the server.
+        name = f"tvmconv-{os.getpid()}-{time.monotonic_ns()}.so"
+        session.upload(artifact.path, name)
+        self._module = session.load_module(name)
+        session.remove(name)
+        self._device = session.cpu(0)
+        y = _empty(session, expected.shape).copyfrom(np.full(expected.shape, np.nan, np.float32))
+        packed = _empty(session, (max(1, artifact.packed_elems),))
+        given = {**tensors, "y": y, "packed": packed}
+        if artifact.pack_args:
+            self._module["timed_pack"](*(given[a] for a in artifact.pack_args))
+        self._arguments = [given[a] for a in artifact.run_args]
+        self._module["timed_run"](*self._arguments)
+        self.calls = calls_per_sample(self._timed(1, 1)[0])
+        bound = np.load(folder / f"bound-{artifact.accuracy}.npy")
+        reason, self.error = compare(y.numpy(), expected, bound)
+        wrong = Outcome("wrong_answer", reason or "", error=self.error)
+        self.failure = wrong if reason else None
+
+    def sample(self, count: int) -> list[float]:
+        """Wall seconds per call of some samples; each follows a call that warms the caches."""
+        self._module["timed_run"](*self._arguments)
+        return self._timed(self.calls, count)
+
+    def _timed(self, calls: int, count: int) -> list[float]:
+        evaluate = self._module.time_evaluator("timed_run", self._device, calls, count)
+        return [float(seconds) for seconds in evaluate(*self._arguments).results]
+
+
+def _trial_samples(candidate: _Loaded, best: float) -> list[float]:
+    samples = candidate.sample(2)
+    if not hopeless(samples, best):
+        samples += candidate.sample(WALL_SAMPLES - 2)
+    return samples
+
+
+def _empty(session: Any, shape: tuple[int, ...]) -> Any:
+    import tvm
+
+    return tvm.runtime.empty(shape, "float32", session.cpu(0))
+
+
+def _too_late(number: int, frame: object) -> None:
+    raise TimeoutError(f"no device after {CONNECT_TIMEOUT / 2:g} s")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
