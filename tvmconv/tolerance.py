@@ -121,7 +121,8 @@ def error_bound(
         squares: reference.accumulate_squares, the same shape.
         operands: the call's tensors.
         accuracy: whose constant to use. Transforms mix neighbouring outputs, so for all but direct
-            sums the squares are the largest of an output channel's map.
+            sums the squares are the largest of an output channel's map, and at least what the
+            loudest input makes with an average weight: it may stand where no output sees it.
 
     Returns:
         Bounds in canonical order [n, oc, *out], in the units of the result.
@@ -132,7 +133,10 @@ def error_bound(
     bias = _or_zero(spec, operands.bias, per_channel)
     terms = sum_length(spec) + 1
     if accuracy != DIRECT and squares.size:
-        squares = squares.max(axis=tuple(range(2, squares.ndim)), keepdims=True)
+        largest = squares.max(axis=tuple(range(2, squares.ndim)), keepdims=True)
+        loudest = max(np.square(operands.x, dtype=np.float64).max(), spec.pad_value**2)
+        weight = np.square(operands.weight, dtype=np.float64).mean()
+        squares = np.maximum(largest, loudest * weight)
     error = get_accuracy(accuracy).constant * eps * sqrt(terms) * np.sqrt(squares + bias**2)
     value = sums + bias
     if operands.scale is not None:
