@@ -2,6 +2,7 @@
 
 One byte read or written outside of a tensor ends the process with SIGSEGV, so this runs as a
 process of its own: ``python -m tests.numeric.guarded SPEC...`` prints each spec before it runs.
+``ALGORITHM:SPEC`` forces an algorithm.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ from tests.numeric.proving import level_of
 from tvmconv import fills
 from tvmconv.reference import reference
 from tvmconv.spec import ConvSpec
+from tvmconv.tolerance import DIRECT
 
 Array = NDArray[Any]
 PAGE = mmap.PAGESIZE
@@ -39,10 +41,10 @@ def guarded(values: Array, at_end: bool) -> Array:
     return copy
 
 
-def prove_guarded(spec: ConvSpec, at_end: bool) -> None:
+def prove_guarded(spec: ConvSpec, at_end: bool, algorithm: str | None = None) -> None:
     """Pack and run between guard pages, in place, and compare."""
     operands = fills.integers(spec)
-    kernel = tc.compile(spec, level_of(spec))
+    kernel = tc.compile(spec, level_of(spec), algorithm=algorithm)
     extra: dict[str, Any] = {
         name: guarded(value, at_end) for name, value in operands.keywords().items()
     }
@@ -52,14 +54,19 @@ def prove_guarded(spec: ConvSpec, at_end: bool) -> None:
     packed = guarded(kernel.pack(guarded(operands.weight, at_end), **weights), at_end)
     x, out = guarded(operands.x, at_end), guarded(np.zeros(spec.out_shape, np.float32), at_end)
     kernel.run(x, packed, **extra, out=out)
-    np.testing.assert_array_equal(out, reference(spec, operands, "float32"))
+    expected = reference(spec, operands, "float32")
+    if kernel.accuracy == DIRECT:
+        np.testing.assert_array_equal(out, expected)
+    else:
+        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def main(texts: list[str]) -> None:
     for text in texts:
         for at_end in (True, False):
             print(text, "end" if at_end else "begin", flush=True)
-            prove_guarded(ConvSpec.parse(text), at_end)
+            algorithm, _, spec = text.rpartition(":")
+            prove_guarded(ConvSpec.parse(spec), at_end, algorithm or None)
     print("all within their tensors")
 
 

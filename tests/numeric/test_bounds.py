@@ -76,9 +76,25 @@ BATCHES: dict[str, list[ConvSpec]] = {
 }
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+FORCED: dict[str, list[str]] = {
+    algorithm: [
+        f"{algorithm}:{spec}"
+        for spec in (
+            *both((1, 3, 17, 19), 20, 5, padding=2, residual=True),
+            *both((2, 6, 13, 14), 12, (5, 4), stride=2, groups=6, bias=True),
+            *both((1, 16, 9, 9), 19, 3, padding=2, dilation=2),
+            tc.conv1d((2, 5, 40), 7, 9, padding=4, padding_mode="reflect"),
+            tc.conv3d((1, 3, 4, 7, 8), 5, (2, 3, 3), groups=1, padding=1),
+        )
+    ]
+    for algorithm in ("im2col", "fft")
+}
+TEXTS = {name: [str(spec) for spec in specs] for name, specs in BATCHES.items()} | FORCED
+
+
+@pytest.mark.parametrize("batch", TEXTS)
 def test_guard_pages(batch: str) -> None:
-    command = [sys.executable, "-m", "tests.numeric.guarded", *map(str, BATCHES[batch])]
+    command = [sys.executable, "-m", "tests.numeric.guarded", *TEXTS[batch]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]}: {done.stderr[-2000:]}"
     assert done.stdout.endswith("all within their tensors\n")

@@ -18,6 +18,7 @@ from tvmconv.space import Config, ConfigSpace
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, Template, get_template, templates
+from tvmconv.tolerance import DIRECT
 from tvmconv.validate import call, sums_are_exact
 
 TARGETS = st.sampled_from(LEVELS).map(load)
@@ -104,7 +105,7 @@ SMALL: dict[str, ConvSpec] = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_configs_never_change_a_bit(name: str) -> None:
-    """Integers: every template and one further config of each give torch's own bits."""
+    """Integers: every direct template and one further config of each give torch's own bits."""
     spec = SMALL[name]
     operands = fills.integers(spec)
     expected = reference(spec, operands, "float32")
@@ -112,14 +113,19 @@ def test_configs_never_change_a_bit(name: str) -> None:
         task = Task(spec, load("host"))
         for config in [template.default(task), *spread(template.space(task), 1)]:
             kernel = tc.compile(spec, algorithm=template.id, config=config)
-            assert np.array_equal(call(kernel, operands), expected), f"{template.id} {config}"
+            if kernel.accuracy == DIRECT:
+                assert np.array_equal(call(kernel, operands), expected), f"{template.id} {config}"
+            else:
+                tc.validate(kernel).require()
 
 
 @settings(max_examples=12)
 @given(conv_specs(), st.integers(1, 7))
 def test_templates_agree_with_the_general_one(spec: ConvSpec, which: int) -> None:
     assume(sums_are_exact(spec) and spec.activation in ("none", "relu", "relu6"))
-    found = [t for t in takers(Task(spec, load("host"))) if t.id != "x86.general"]
+    task = Task(spec, load("host"))
+    direct = [t for t in takers(task) if t.accuracy(task, t.default(task)) == DIRECT]
+    found = [t for t in direct if t.id != "x86.general"]
     assume(found)
     operands = fills.integers(spec)
     plain = call(tc.compile(spec, algorithm="x86.general"), operands)
