@@ -5,6 +5,7 @@ Builders write these (they may load torch), the measuring process only reads the
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +38,22 @@ def write_answer(spec: ConvSpec, accuracy: str, folder: Path) -> None:
     operands = fills.normal(spec, SEED)
     for item in fields(operands):
         value = getattr(operands, item.name)
-        if value is not None:
-            np.save(folder / f"{item.name}.npy", value)
+        if value is not None and not (folder / f"{item.name}.npy").exists():
+            _write(folder / f"{item.name}.npy", value)
     sums = _kept(folder / "sums.npy", lambda: reference.accumulate(spec, operands))
     squares = _kept(folder / "squares.npy", lambda: reference.accumulate_squares(spec, operands))
     _kept(folder / "expected.npy", lambda: reference.finish(spec, sums, operands))
     bound = error_bound(spec, sums, squares, operands, accuracy)
     canonical = np.broadcast_to(bound, sums.shape)
     in_order = reference.from_canonical(canonical, spec.out_layout)
-    np.save(folder / f"bound-{accuracy}.npy", in_order.astype(np.float32))
+    _write(folder / f"bound-{accuracy}.npy", in_order.astype(np.float32))
+
+
+def _write(path: Path, value: Array) -> None:
+    """Whole or not at all: the measuring process may be reading a spec's other files."""
+    part = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(part, value)
+    part.replace(path)
 
 
 def _kept(path: Path, compute: Any) -> Array:
@@ -53,7 +61,7 @@ def _kept(path: Path, compute: Any) -> Array:
         kept: Array = np.load(path)
         return kept
     computed: Array = compute()
-    np.save(path, computed)
+    _write(path, computed)
     return computed
 
 
