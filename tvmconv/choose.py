@@ -17,7 +17,7 @@ from math import exp
 from tvmconv.errors import InvalidConfig, RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template, templates
-from tvmconv.tolerance import get_accuracy
+from tvmconv.tolerance import DIRECT, get_accuracy
 from tvmconv.tuning.features import tabulate
 from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_source
 from tvmconv.tuning.model import CostModel
@@ -124,10 +124,11 @@ def decide(task: Task, algorithm: str | None = None, records: Paths = None) -> C
 
 
 def too_inexact(task: Task, template: Template, config: Config | None) -> str | None:
-    """Why a config's answers are not exact enough for the task, or None."""
+    """Why a config's answers are not exact enough for the task, or None; direct sums always are."""
     if config is None:
         return None
-    error = get_accuracy(template.accuracy(task, config)).relative_error
+    accuracy = template.accuracy(task, config)
+    error = 0.0 if accuracy == DIRECT else get_accuracy(accuracy).relative_error
     if error > task.max_error:
         return f"relative error {error:.2g} above max_error {task.max_error:.2g}"
     return None
