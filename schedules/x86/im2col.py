@@ -16,12 +16,16 @@ maps), since the product reads front to back. The blocking is implicit GEMM's (C
 
 from __future__ import annotations
 
-from tvmconv.declare import declare_im2col
+from tvmconv.declare import Form, declare_im2col
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
 from . import direct
+from .cost import L2_SHARE, LOADS_PER_CYCLE
 from .recipe import Recipe, input_stages
+
+# Weights from the third-level cache, read front to back.
+STREAM_BYTES_PER_CYCLE = 16.0
 
 
 def supports(task: Task) -> str | None:
@@ -38,12 +42,25 @@ def stages(task: Task) -> tuple[str, ...]:
     return tuple(stage for stage in input_stages(task) if stage != "transposed")
 
 
+def loads(task: Task, form: Form) -> float:
+    """As the direct template; weights of one block that exceed the second-level cache stream.
+
+    There is one block of channels for all taps here, so a wide tile under many channels waits:
+    512 channels of 3x3 at 64 channels a tile ran at a quarter of the speed.
+    """
+    weights = 4.0 * form.tile_oc * task.problem.reduction
+    streamed = 0.0
+    if weights > L2_SHARE * task.target.l2_bytes:
+        streamed = 4.0 * form.tile_oc / STREAM_BYTES_PER_CYCLE * LOADS_PER_CYCLE
+    return max(direct.loads(task, form), streamed)
+
+
 def gather_elem(problem: Problem) -> float:
     """Runs and rows are copied by vectors."""
     return 0.25
 
 
-def unroll_k(problem: Problem, form: object, lanes: int) -> int:
+def unroll_k(problem: Problem, form: Form, lanes: int) -> int:
     """Some of the one reduction loop, so that loop control hides behind the FMAs."""
     return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
 
@@ -57,7 +74,7 @@ TEMPLATE = register(
         per_lane=False,
         tiles=direct.tiles,
         stages=stages,
-        loads=direct.loads,
+        loads=loads,
         stage_elem=gather_elem,
         store_elem=direct.store_elem,
         unroll_taps=lambda problem, form, lanes: 0,

@@ -56,8 +56,8 @@ def form_of(spec: ConvSpec, w: Radices, h: Radices, flags: dict[str, bool]) -> F
 
 @pytest.mark.parametrize("name", CASES)
 def test_fft(name: str) -> None:
-    spec, *rest = CASES[name]
-    problem, form, operands = canonical(spec), form_of(spec, *rest), fills.normal(spec)
+    spec, w, h, flags = CASES[name]
+    problem, form, operands = canonical(spec), form_of(spec, w, h, flags), fills.normal(spec)
     packing = declare_fft_packing(spec, problem, form)
     packed = evaluate(packing, {"weight": operands.weight, **operands.keywords()})
     assert not np.isnan(packed).any()
@@ -78,8 +78,8 @@ def test_outputs_of_a_tile_do_not_wrap() -> None:
 
 
 def test_stages_have_the_names_that_schedules_rely_on() -> None:
-    spec, *rest = CASES["plane"]
-    run = declare_fft(spec, canonical(spec), form_of(spec, *rest))
+    spec, w, h, flags = CASES["plane"]
+    run = declare_fft(spec, canonical(spec), form_of(spec, w, h, flags))
     script = run.prim_func().script()
     for stage in ("xline", "xrow", "row_0", "column_1", "conv", "product", "row_back_0", "out"):
         assert f'T.sblock("{stage}")' in script

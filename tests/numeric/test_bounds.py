@@ -81,7 +81,7 @@ FORCED: dict[str, list[str]] = {
         f"{algorithm}:{spec}"
         for spec in (
             *both((1, 3, 17, 19), 20, 5, padding=2, residual=True),
-            *both((2, 6, 13, 14), 12, (5, 4), stride=2, groups=6, bias=True),
+            *both((2, 6, 13, 14), 12, 4, stride=2, groups=6, bias=True),
             *both((1, 16, 9, 9), 19, 3, padding=2, dilation=2),
             tc.conv1d((2, 5, 40), 7, 9, padding=4, padding_mode="reflect"),
             tc.conv3d((1, 3, 4, 7, 8), 5, (2, 3, 3), groups=1, padding=1),
