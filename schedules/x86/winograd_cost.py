@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.declare.winograd_form import MOST_SUMMED, TRANSPOSE_UNIT
+from tvmconv.declare.direct import TRANSPOSE_UNIT
+from tvmconv.declare.winograd_form import MOST_SUMMED
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.template import Features, Task
@@ -187,7 +188,8 @@ class Plan:
         step = np.maximum(np.maximum(fma, loads), cost.FMA_LATENCY_CYCLES)
         summed = min(self.problem.icg, MOST_SUMMED)
         far = 4.0 * self.columns["tile_oc"] * summed > target.l1_bytes / 2
-        return step + far * 4.0 * self.columns["tile_oc"] * cost.L2_CYCLES_PER_BYTE
+        cycles: Array = step + far * 4.0 * self.columns["tile_oc"] * cost.L2_CYCLES_PER_BYTE
+        return cycles
 
     @property
     def product_cycles(self) -> Array:
@@ -208,7 +210,8 @@ class Plan:
         vectors_out = self.depth * self.blocks_oc * self.columns["tile_oc"]
         ops_out = h.alpha * w.output_ops + w.m * h.output_ops
         per_tile = vectors_in * (ops_in / 2 + moved) + vectors_out * (ops_out / 2 + moved)
-        return self.runs * self.tiles * per_tile / self.task.target.lanes
+        transformed: Array = self.runs * self.tiles * per_tile / self.task.target.lanes
+        return transformed
 
     @property
     def copy_cycles(self) -> Array:
@@ -221,7 +224,8 @@ class Plan:
         staged = windows * self.window_d * self.h.window * self.w.window * self.channels_in
         outputs = self.tiles * self.h.m * self.w.m * self.depth
         stored = self.runs * outputs * self.blocks_oc * self.columns["tile_oc"]
-        return staged * read + stored * written
+        copied: Array = staged * read + stored * written
+        return copied
 
     @property
     def streamed_bytes(self) -> Array:

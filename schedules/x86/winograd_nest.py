@@ -78,7 +78,6 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     square, lane = sch.split(lane, [None, min(TRANSPOSE_UNIT, form.tile_oc)])
     piece, column = sch.split(column, [None, TRANSPOSE_UNIT])
     sch.reorder(block, square, band, i, sub, lane, piece, column)
-    sch.unroll(piece)
     sch.vectorize(column)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)

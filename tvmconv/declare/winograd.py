@@ -19,6 +19,7 @@ from tvm import te, tirx
 
 from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, by_phase, flat_index
+from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.packing import (
     declare_packed,
@@ -27,7 +28,7 @@ from tvmconv.declare.packing import (
     packed_elems,
     weight_offset,
 )
-from tvmconv.declare.winograd_form import TRANSPOSE_UNIT, WinogradForm
+from tvmconv.declare.winograd_form import WinogradForm
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 from tvmconv.winograd import Filtering
@@ -107,11 +108,7 @@ def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> t
         row = h.position(t // w.tiles, i) + (by_phase(h.axis.origins, ph) - h.axis.low)
         first = by_phase(w.axis.origins, pw) - w.axis.low
         columns = [w.position(t % w.tiles, j) + first for j in range(w.filtering.alpha)]
-        if form.stage == "transposed":
-            places = [(column // TRANSPOSE_UNIT, column % TRANSPOSE_UNIT) for column in columns]
-        else:
-            places = [(column,) for column in columns]
-        d = [xpad[(*index[:5], index[7], row, *place, c)] for place in places]
+        d = [xpad[(*index[:5], index[7], row, *form.column_at(column), c)] for column in columns]
         return _pick(w.filtering.transform_input(d), b)
 
     # Channels by vectors, so that whole vectors are stored however many channels are read.
@@ -127,7 +124,9 @@ def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> t
         )
     half = te.compute(
         (*shape, form.tiles, h.filtering.alpha, w.filtering.alpha, vectors, lanes),
-        lambda *index: along_w(index[:8], *index[8:11], index[11] * lanes + index[12]),
+        lambda *index: along_w(
+            index[:8], index[8], index[9], index[10], index[11] * lanes + index[12]
+        ),
         name="half_v",
     )
 

@@ -125,6 +125,12 @@ class WinogradForm:
         """Columns of ``out`` beyond the block's own, which are not stored."""
         return self.columns - self.w.outputs
 
+    def column_at(self, column: Any) -> tuple[Any, ...]:
+        """Indices of a column of ``xpad``: by squares where it is transposed."""
+        if self.stage == "transposed":
+            return column // TRANSPOSE_UNIT, column % TRANSPOSE_UNIT
+        return (column,)
+
     def channels(self, problem: Problem) -> int:
         """Output channels of a group."""
         return problem.ocg
