@@ -14,10 +14,12 @@ in the manner of Mathieu, Henaff and LeCun, "Fast Training of Convolutional Netw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
+
+import numpy as np
 
 from tvmconv.declare import Declaration
 from tvmconv.declare.fft import declare_fft, declare_fft_packing
@@ -26,7 +28,7 @@ from tvmconv.declare.roots import Ring
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Config, ConfigSpace, Value
-from tvmconv.template import Task, Template, register
+from tvmconv.template import Features, Task, Template, register
 
 from . import fft_cost
 from .fft_nest import schedule_fft, schedule_fft_packing
@@ -37,7 +39,7 @@ SIZES = tuple(sorted({1 << a for a in range(2, 15)} | {3 << a for a in range(1, 
 # Sizes of an axis that are searched, from the first that holds the kernel and one output.
 MOST_SIZES = 7
 RADICES = (4, 8)
-BLOCKS = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32)
+BLOCKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Pairs of sizes whose blocks and register tiles are searched, and how many configs are handed on.
 SIZES_TO_BLOCK = 4
 SHORTLISTED = 64
@@ -175,7 +177,7 @@ def cycles(task: Task, config: Config) -> float:
 def makespan(task: Task, config: Config) -> float:
     """Cycles until the last thread is done."""
     form = form_of(task, config)
-    tasks = form.groups(task.problem) * form.tile_blocks(task.problem)
+    tasks = fft_cost.blocks(task.problem, form)
     return cycles(task, config) * -(-tasks // task.threads) / tasks
 
 
@@ -186,6 +188,16 @@ def spread(task: Task, config: Config) -> Config:
     split = [Config(tuple({**items, "blocks": b}.items())) for b in smaller]
     fitting = [c for c in split if invalid(task, c) is None]
     return min(fitting, key=lambda c: makespan(task, c))
+
+
+def features(task: Task, configs: Sequence[Config]) -> Features:
+    """Columns for the cost model."""
+    rows = [
+        fft_cost.features(task.problem, form_of(task, config), task.target, task.threads)
+        for config in configs
+    ]
+    names = rows[0] if rows else ()
+    return {name: np.array([row[name] for row in rows]) for name in names}
 
 
 def declare(task: Task, config: Config) -> tuple[Declaration, Declaration]:
@@ -219,6 +231,7 @@ TEMPLATE = register(
         apply=apply,
         apply_pack=apply_pack,
         accuracy=lambda task, config: "fft",
+        features=features,
         shortlist=shortlist,
         spread=spread,
     )

@@ -1,4 +1,4 @@
-"""Predicted cycles of the FFT algorithm on one x86 core.
+"""Predicted cycles of the FFT algorithm on one x86 core, and what the cost model sees of a config.
 
 Butterflies are bound by arithmetic, loads or stores; the product by FMAs and by its stream of
 weights; samples by the copy. Fitted like cost.py's constants: the order matters.
@@ -6,14 +6,15 @@ weights; samples by the copy. Fitted like cost.py's constants: the order matters
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import dataclass
+from math import log, log2, prod
 
 from tvmconv.declare.fft_form import FftForm
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
-from .cost import L2_SHARE, L3_BYTES_PER_CYCLE, STALLED
+from .cost import FMA_LATENCY_CYCLES, L2_SHARE, L3_BYTES_PER_CYCLE, STALLED
 
 # Additions and multiplications of a butterfly of r points without its powers of roots.
 BUTTERFLY_OPS = {2: 4, 3: 16, 4: 16, 5: 40, 8: 56}
@@ -21,11 +22,16 @@ OPS_PER_CYCLE = 2.0
 LOADS_PER_CYCLE = 2.0
 STORES_PER_CYCLE = 1.0
 # What LLVM's order of a straight line loses, and the loop around it.
-LINE_FACTOR = 1.3
+LINE_FACTOR = 1.15
 BUTTERFLY_OVERHEAD = 3.0
+# Copies of one element: along channels, or by squares that are transposed.
+COPY_CHANNELS, COPY_ROWS = 0.15, 0.4
+STORE_CHANNELS, STORE_ROWS = 0.2, 0.5
+# Around the sums of one register tile of the product.
+TILE_OVERHEAD = 4.0
 # Spectra of many channels exceed the third-level cache; memory is this much slower than it.
-L3_BYTES = 16_000_000
-FROM_MEMORY = 3.5
+L3_BYTES = 20_000_000
+FROM_MEMORY = 2.0
 
 
 def level_cycles(radix: int) -> float:
@@ -58,22 +64,57 @@ def scratch_bytes(problem: Problem, form: FftForm) -> int:
     return 4 * (spectrum_elems(problem, form) + product_elems(problem, form) + 3 * tile)
 
 
-def cycles(problem: Problem, form: FftForm, target: Target) -> float:
-    """All tiles, rounding up included."""
-    blocks = form.groups(problem) * form.tile_blocks(problem)
+@dataclass(frozen=True)
+class Parts:
+    """Cycles of one block of tiles by what they are spent on."""
+
+    there: float
+    products: float
+    back: float
+    streamed: float
+
+    @property
+    def total(self) -> float:
+        """All four."""
+        return self.there + self.products + self.back + self.streamed
+
+
+def block_parts(problem: Problem, form: FftForm, target: Target) -> Parts:
+    """Cycles of one block of tiles of one group."""
     narrow = 1.0 if target.fma else 1.5
     rows, columns = ring_cycles(form.w.ring), ring_cycles(form.h.ring)
-    samples = form.h.ring.samples * form.w.ring.samples
-    copied = samples * form.lanes * (0.15 if problem.channels_last else 1.0)
-    there = form.h.ring.samples * rows + form.w.ring.points * columns + copied
+    samples = form.h.ring.samples * form.w.ring.samples * form.lanes
+    there = form.h.ring.samples * rows + form.w.ring.points * columns
+    there += samples * (COPY_ROWS if form.rows_in else COPY_CHANNELS)
     stored = form.h.outputs * form.w.outputs * form.lanes
     back = form.h.outputs * rows + form.w.ring.points * columns
-    back += stored * (0.2 if problem.output_channels_last else 1.2)
+    back += stored * (STORE_ROWS if form.rows_out else STORE_CHANNELS)
     outputs = form.block * form.vectors(problem)
-    products = form.bins * form.reduction(problem) * outputs * 4 / OPS_PER_CYCLE
-    products *= 1.6 if form.fused or form.tile_t * form.tile_b < 4 else 1.15
+    tiles = form.bins * outputs / (form.tile_t * form.tile_b)
+    products = tiles * (_tile_cycles(problem, form, target) + TILE_OVERHEAD)
+    return Parts(
+        there=narrow * form.batch(problem) * there,
+        products=narrow * products,
+        back=narrow * outputs * back,
+        streamed=STALLED * _streamed_bytes(problem, form, target) / L3_BYTES_PER_CYCLE,
+    )
+
+
+def _tile_cycles(problem: Problem, form: FftForm, target: Target) -> float:
+    """One register tile of the product: FMAs, loads, or the latency of two FMAs on each sum."""
+    terms, vectors = form.reduction(problem), form.vectors(problem)
+    weights = 2.0 * form.tile_b
+    if 8.0 * terms * vectors * form.lanes > target.l1_bytes / 2:
+        weights *= 2
+    fma = 4 * form.tile_t * form.tile_b / OPS_PER_CYCLE
+    latency = 2 * FMA_LATENCY_CYCLES if terms > 1 else 0.0
+    return terms * max(fma, (weights + 2 * form.tile_t) / LOADS_PER_CYCLE, latency)
+
+
+def _streamed_bytes(problem: Problem, form: FftForm, target: Target) -> float:
+    """Bytes that one block reads from beyond the second-level cache."""
     kept = 4.0 * (spectrum_elems(problem, form) + product_elems(problem, form))
-    weights = 4.0 * prod(form.weight_shape(problem)) / form.groups(problem)
+    weights = weight_bytes(problem, form)
     streamed = 0.0
     if weights + kept > L2_SHARE * target.l2_bytes:
         streamed += weights
@@ -81,5 +122,62 @@ def cycles(problem: Problem, form: FftForm, target: Target) -> float:
         streamed += weights * FROM_MEMORY
     if kept > L2_SHARE * target.l2_bytes:
         streamed += 2 * kept
-    arithmetic = narrow * (form.batch(problem) * there + outputs * back + products)
-    return blocks * (arithmetic + STALLED * streamed / L3_BYTES_PER_CYCLE)
+    return streamed
+
+
+def weight_bytes(problem: Problem, form: FftForm) -> float:
+    """Bytes of one group's packed spectrum."""
+    return 4.0 * prod(form.weight_shape(problem)) / form.groups(problem)
+
+
+def blocks(problem: Problem, form: FftForm) -> int:
+    """Blocks of tiles of all groups: what threads share."""
+    return form.groups(problem) * form.tile_blocks(problem)
+
+
+def cycles(problem: Problem, form: FftForm, target: Target) -> float:
+    """All tiles, rounding up included."""
+    return blocks(problem, form) * block_parts(problem, form, target).total
+
+
+def features(problem: Problem, form: FftForm, target: Target, threads: int) -> dict[str, float]:
+    """Columns for the cost model; sizes as logarithms, footprints against the target's caches."""
+    parts, tasks = block_parts(problem, form, target), blocks(problem, form)
+    rounds = -(-tasks // threads)
+    spectrum, kept = spectrum_elems(problem, form), product_elems(problem, form)
+    outputs = form.h.outputs * form.w.outputs
+    samples = form.h.ring.samples * form.w.ring.samples
+    wanted = prod(axis.axis.out_extent for axis in form.axes) * max(1, problem.n)
+    sums = 2 * form.tile_t * form.tile_b
+    return {
+        "log_cycles": log(parts.total * rounds),
+        "there_share": parts.there / parts.total,
+        "products_share": parts.products / parts.total,
+        "back_share": parts.back / parts.total,
+        "streamed_share": parts.streamed / parts.total,
+        "log_bins": log2(form.bins),
+        "levels": float(len(form.radices)),
+        "smallest_radix": float(min(form.radices)),
+        "largest_radix": float(max(form.radices)),
+        "log_row": log2(form.w.ring.samples),
+        "log_column": log2(form.h.ring.samples),
+        "kept_samples": outputs / samples,
+        "tile_fill": wanted / (form.tiles(problem) * outputs),
+        "block_fill": form.tiles(problem) / (form.tile_blocks(problem) * form.block),
+        "lane_fill": form.channels(problem) / (form.blocks(problem) * form.lanes),
+        "log_terms": log2(form.reduction(problem)),
+        "log_block": log2(form.block),
+        "log_batch": log2(form.batch(problem)),
+        "sums": float(sums),
+        "registers_used": sums / target.registers,
+        "log_spectrum_l2": log2(4 * spectrum / target.l2_bytes),
+        "log_product_l2": log2(4 * kept / target.l2_bytes),
+        "log_weights_l2": log2(weight_bytes(problem, form) / target.l2_bytes),
+        "log_all_weights_l2": log2(
+            weight_bytes(problem, form) * form.groups(problem) / target.l2_bytes
+        ),
+        "log_bin_stride": log2(8 * kept / form.bins),
+        "log_tile_l1": log2(8 * form.bins * form.lanes / target.l1_bytes),
+        "log_tasks": log2(tasks),
+        "balance": tasks / (rounds * threads),
+    }
