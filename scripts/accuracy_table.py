@@ -3,6 +3,7 @@
 
     scripts/accuracy_table.py
     scripts/accuracy_table.py --target x86_64_v3 --only fft --print
+    scripts/accuracy_table.py conv2d_n1c8s20x20_o8k5x5_p2 --print
 
 Inputs are standard normal. Errors are those against torch in float64: the largest relative to the
 largest result, and the root of the mean square relative to that of the results.
@@ -10,7 +11,7 @@ largest result, and the root of the mean square relative to that of the results.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,11 @@ def measure(spec: ConvSpec, target: str, only: str | None) -> Iterator[Row]:
         yield Row(accuracy, kernel, Error.of(call(kernel, operands), exact), own)
 
 
-def table(target: str, only: str | None) -> Iterator[str]:
+def table(specs: Iterable[ConvSpec], target: str, only: str | None) -> Iterator[str]:
     """Lines of markdown."""
     yield "| spec | algorithm | max | rms | torch max | torch rms | ceiling of max |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
-    for spec in SPECS:
+    for spec in specs:
         for row in sorted(measure(spec, target, only), key=lambda row: row.error.rms):
             yield str(row)
 
@@ -132,12 +133,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("specs", nargs="*", help="specs to measure instead of the document's")
     parser.add_argument("--target", default="host", help="a target that runs here")
     parser.add_argument("--only", help="an algorithm or an accuracy class")
     parser.add_argument("--print", action="store_true", help="print, and leave the document")
     args = parser.parse_args(arguments)
+    if not args.print and (args.specs or args.only):
+        parser.error("the document holds the whole table; add --print")
+    specs = [ConvSpec.parse(text) for text in args.specs] or SPECS
     lines = []
-    for line in table(args.target, args.only):
+    for line in table(specs, args.target, args.only):
         print(line, flush=True)
         lines.append(line)
     if not args.print:

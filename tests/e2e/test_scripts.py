@@ -114,3 +114,22 @@ def test_a_file_that_is_no_picture_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "cannot read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_accuracy_table_has_a_row_per_accuracy_class() -> None:
+    done = script("accuracy_table.py", "conv2d_n1c4s12x12_o4k3x3_p1", "--print")
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    kinds = [row[1] for row in rows]
+    assert len(set(kinds)) == len(kinds)
+    assert {"direct", "im2col", "fft"} <= set(kinds)
+    for row in rows:
+        errors = dict(zip(head[2:], map(float, row[2:]), strict=True))
+        assert 0 < errors["max"] < errors["ceiling of max"]
+        assert 0 < errors["torch max"] < 1e-5
+
+
+def test_accuracy_table_leaves_the_document_whole() -> None:
+    done = script("accuracy_table.py", "--only", "fft")
+    assert done.returncode == 2
+    assert "add --print" in done.stderr
