@@ -8,10 +8,10 @@
             for k:  acc[i][j] += broadcast(xcol[i][j][k]) * packed[block][k][0 : tile_oc]
             y[tile] = epilogue(acc)
 
-The columns of one block take a third of the second-level cache. The copy pays where it makes the
-reduction long: a few channels under many taps, and where taps lie far apart (dilation on small
-maps), since the product reads front to back. The blocking is implicit GEMM's (Chetlur et al.,
-"cuDNN: Efficient Primitives for Deep Learning", 2014).
+The columns of one block take a third of the second-level cache. The copy pays where taps lie so far
+apart that a window of the direct template leaves the cache (256 channels, k=3, dilation 512: 8.5 ms
+against 10.2); on stems the direct sum is long and flat already, and 12 to 15 % faster. The blocking
+is implicit GEMM's (Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014).
 """
 
 from __future__ import annotations
