@@ -55,6 +55,16 @@ def lane_mask(tests: Sequence[Expr], var: tirx.Var, first: Expr, lanes: int) -> 
     return mask
 
 
+def opaque(mask: Expr, lanes: int) -> Expr:
+    """The same mask in a form that TVM's simplifier does not take apart.
+
+    Inside a select it takes the condition for granted, and would drop it from the mask of a load
+    there, which then reads what must not be read. LLVM sees through it.
+    """
+    zero = tirx.Broadcast(tirx.const(0, "int8"), lanes)
+    return tirx.NE(tirx.Cast(f"int8x{lanes}", mask), zero)
+
+
 def masked_load(buffer: tirx.Buffer, at: Sequence[Expr], lanes: int, mask: Expr) -> Expr:
     """Neighbours along the last axis of a float32 buffer; lanes outside the mask are undefined."""
     return tirx.call_intrin(f"float32x{lanes}", "tirx.masked_load", buffer, *_ramp(at, lanes), mask)

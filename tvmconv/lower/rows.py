@@ -21,6 +21,7 @@ from tvmconv.lower.masked import (
     lane_mask,
     masked_load,
     masked_store,
+    opaque,
     replace,
     slope,
 )
@@ -64,7 +65,7 @@ def _by_vectors(loop: tirx.For, lanes: int) -> tirx.Stmt | None:
         else:
             loaded = masked_load(load.source, [at], lanes, mask)
             filler = tirx.const(0.0, "float32") if other is None else other
-            value = tirx.Select(mask, loaded, tirx.Broadcast(filler, lanes))
+            value = tirx.Select(opaque(mask, lanes), loaded, tirx.Broadcast(filler, lanes))
         place = [*store.indices[:-1], first]
         if cut:
             kept = lane_mask([inside], var, first, lanes)
