@@ -25,8 +25,8 @@ from . import cost
 Array = NDArray[Any]
 # A vector for each weight, one for the broadcast, and one that LLVM wants for itself.
 SPARE_REGISTERS = 2
-# v and gemm together; beyond this a kernel would need more memory than its tensors.
-SCRATCH_LIMIT_BYTES = 64_000_000
+# Window, v and gemm together. A whole map of 512 channels at 28x28 takes 10 MB and pays.
+SCRATCH_LIMIT_BYTES = 16_000_000
 # Loads and stores of a transform, per point of a tile and vector of channels.
 MOVE_CYCLES = 1.5
 # Setting a sum to zero, keeping it, and the loop around, per register tile.
@@ -141,6 +141,11 @@ class Plan:
         return -(-self.problem.icg // unit) * unit
 
     @property
+    def window_bytes(self) -> Array:
+        """Staged input of a block."""
+        return 4.0 * self.window_d * self.h.window * self.w.window * self.channels_in
+
+    @property
     def v_bytes(self) -> Array:
         """Transformed input of a block."""
         return 4.0 * self.points * self.tiles * self.window_d * self.channels_in
@@ -175,7 +180,7 @@ class Plan:
             & (self.w.blocks == asked["blocks_w"])
             & (self.blocks_oc // self.chunk == asked["chunks"])
             & (asked["chunks"] % asked["parts"] == 0)
-            & (self.v_bytes + self.gemm_bytes <= SCRATCH_LIMIT_BYTES)
+            & (self.window_bytes + self.v_bytes + self.gemm_bytes <= SCRATCH_LIMIT_BYTES)
         )
         return fits
 

@@ -93,9 +93,7 @@ def _transform_output(sch: s_tir.Schedule, at: Loop, form: WinogradForm) -> None
     """Products of one tile and vector of channels, along w, then along h; all in registers."""
     tile = sch.get_sblock("ytile")
     sch.compute_at(tile, at, preserve_unit_loops=True)
-    *_, row, column, lane = sch.get_loops(tile)
-    band_h, i, sub_h = _split_band(sch, row, form.h)
-    band_w, j, sub_w = _split_band(sch, column, form.w)
+    *_, band_h, i, sub_h, band_w, j, sub_w, lane = sch.get_loops(tile)
     vector, lane = sch.split(lane, [None, form.lanes])
     sch.reorder(band_h, sub_h, band_w, sub_w, vector, i, j, lane)
     _unroll(sch, i, j)

@@ -17,8 +17,10 @@ from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, Template, get_template
 
-# What a direct kernel may need beyond input, output and packed weights, and room for tails.
+# What a kernel may need beyond input, output and packed weights, and room for tails; transforms
+# of a whole deep map pay, sums need but a window.
 WORKSPACE_BYTES = (4 << 20) + (4 << 10)
+TRANSFORMED_BYTES = (16 << 20) + (256 << 10)
 BUFFER = re.compile(r"(\w+) = T\.alloc_buffer\(\(([\d, ]+)\)")
 
 
@@ -36,6 +38,16 @@ def chosen_loops(spec: ConvSpec, level: str, algorithm: str | None = None) -> st
     candidate = choose(task, algorithm)
     assert candidate.config is not None
     return loops(task, candidate.template, candidate.config)
+
+
+def too_much(spec: ConvSpec, level: str) -> dict[str, int]:
+    """Buffers of the chosen kernel where they exceed its algorithm's share."""
+    task = Task(spec, load(level))
+    candidate = choose(task)
+    assert candidate.config is not None
+    found = workspace(loops(task, candidate.template, candidate.config))
+    transforms = candidate.template.algorithm in ("winograd", "fft")
+    return found if sum(found.values()) > (WORKSPACE_BYTES, TRANSFORMED_BYTES)[transforms] else {}
 
 
 def workspace(text: str) -> dict[str, int]:
@@ -150,20 +162,20 @@ NETWORKS = ("resnet50", "vgg16", "resnext50_32x4d", "mobilenet_v2", "fcn_resnet5
 @pytest.mark.parametrize("level", ["x86_64_v2", "x86_64_v4"])
 @pytest.mark.parametrize("name", LARGE)
 def test_workspace_of_large_layers(name: str, level: str) -> None:
-    found = workspace(chosen_loops(LARGE[name], level))
-    assert sum(found.values()) <= WORKSPACE_BYTES, found
+    assert not too_much(LARGE[name], level)
 
 
 @pytest.mark.xfail(reason="the window of one tile exceeds 4 MB")
 @pytest.mark.parametrize("level", ["x86_64_v2", "x86_64_v4"])
 @pytest.mark.parametrize("name", TOO_WIDE)
 def test_workspace_of_layers_with_far_taps(name: str, level: str) -> None:
-    assert sum(workspace(chosen_loops(TOO_WIDE[name], level)).values()) <= WORKSPACE_BYTES
+    found = workspace(chosen_loops(TOO_WIDE[name], level, "x86.direct"))
+    assert sum(found.values()) <= WORKSPACE_BYTES
 
 
 @pytest.mark.parametrize("name", TOO_WIDE)
 def test_layers_with_far_taps_need_no_more_than_a_tile(name: str) -> None:
-    found = workspace(chosen_loops(TOO_WIDE[name], "x86_64_v4"))
+    found = workspace(chosen_loops(TOO_WIDE[name], "x86_64_v4", "x86.direct"))
     assert sum(found.values()) <= 3 * WORKSPACE_BYTES
 
 
@@ -171,8 +183,7 @@ def test_layers_with_far_taps_need_no_more_than_a_tile(name: str) -> None:
 def test_workspace_of_a_network(network: str) -> None:
     for i, layer in enumerate(workloads.load(network)):
         level = LEVELS[i % len(LEVELS)]
-        found = workspace(chosen_loops(layer.spec, level))
-        assert sum(found.values()) <= WORKSPACE_BYTES, f"{layer.spec} {level} {found}"
+        assert not too_much(layer.spec, level), f"{layer.spec} {level}"
 
 
 @pytest.mark.parametrize("template_id", CASES)

@@ -204,26 +204,31 @@ def _transform_output(problem: Problem, form: WinogradForm, gemm: te.Tensor) -> 
             name="half_y",
         )
 
-    def value(index: Sequence[Expr], row: Expr, column: Expr, lane: Expr) -> Expr:
-        tile_w = te.min(w.tile_of(column), w.tiles - 1) if form.spare_columns else w.tile_of(column)
-        t = h.tile_of(row) * w.tiles + tile_w
+    def value(*index: Expr) -> Expr:
+        band_h, i, sub_h, band_w, j, sub_w, lane = index[9:]
+        tile_w = band_w * w.step + sub_w
+        if form.spare_columns:
+            tile_w = te.min(tile_w, w.tiles - 1)
+        t = (band_h * h.step + sub_h) * w.tiles + tile_w
         if half is None:
-            return along_w(index, t, 0, w.inside_tile(column), lane)
-        products = [
-            half[(*index, t, a, w.inside_tile(column), lane)] for a in range(h.filtering.alpha)
-        ]
-        return _pick(h.filtering.transform_output(products), h.inside_tile(row))
+            return along_w(index[:9], t, 0, j, lane)
+        products = [half[(*index[:9], t, a, j, lane)] for a in range(h.filtering.alpha)]
+        return _pick(h.filtering.transform_output(products), i)
 
+    # Rows and columns as band, output of a tile and sub-image, so that exactly a tile is computed.
+    bands_w = form.columns // (w.m * w.step)
     tile = te.compute(
-        (*outer, h.outputs, form.columns, form.tile_oc),
-        lambda *index: value(index[:9], *index[9:]),
-        name="ytile",
+        (*outer, h.block, h.m, h.step, bands_w, w.m, w.step, form.tile_oc), value, name="ytile"
     )
+
+    def at(index: Sequence[Expr], row: Expr, column: Expr, lane: Expr) -> Expr:
+        return tile[(*index, *h.parts(row), *w.parts(column), lane)]
+
     if form.channels_last:
-        return tile
+        return lambda *index: at(index[:9], *index[9:])
     row = te.compute(
         (*outer, h.outputs, form.tile_oc, form.columns),
-        lambda *index: tile[(*index[:10], index[11], index[10])],
+        lambda *index: at(index[:9], index[9], index[11], index[10]),
         name="yrow",
     )
     return lambda *index: row[(*index[:9], index[10], index[9], index[11])]

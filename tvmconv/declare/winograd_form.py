@@ -69,15 +69,10 @@ class TiledAxis:
             return tile * self.m + i
         return (tile // self.step * self.m + i) * self.step + tile % self.step
 
-    def tile_of(self, output: Any) -> Any:
-        """Tile that an output of the block belongs to."""
-        if self.step == 1:
-            return output // self.m
-        return output // (self.m * self.step) * self.step + output % self.step
-
-    def inside_tile(self, output: Any) -> Any:
-        """Which of the tile's m outputs it is."""
-        return output % (self.m * self.step) // self.step
+    def parts(self, output: Any) -> tuple[Any, Any, Any]:
+        """Band, output of a tile and sub-image of an output of the block."""
+        width = self.m * self.step
+        return output // width, output % width // self.step, output % self.step
 
 
 @dataclass(frozen=True)
