@@ -89,6 +89,23 @@ FORCED: dict[str, list[str]] = {
     ]
     for algorithm in ("im2col", "fft")
 }
+# Rows long enough for whole vectors and their masks.
+FORCED |= {
+    algorithm: [
+        f"{algorithm}:{spec}"
+        for spec in (
+            tc.conv2d((1, 64, 56, 56), 64, 3, padding=1),
+            tc.conv2d((1, 33, 40, 58), 16, 3, padding=1, bias=True),
+            *both((1, 24, 21, 35), 16, 3, padding=2, dilation=2),
+            *both((2, 19, 17, 19), 20, 5, padding=2, residual=True),
+            tc.conv_transpose2d((1, 12, 9, 33), 10, 4, stride=2, padding=1, residual=True),
+            tc.conv1d((2, 24, 100), 17, 3, padding="causal", dilation=4),
+            tc.conv3d((1, 9, 4, 7, 20), 5, (2, 3, 3), padding=1),
+        )
+        if not (spec.op == "conv_transpose" and algorithm == "x86.direct")
+    ]
+    for algorithm in ("x86.direct", "winograd")
+}
 TEXTS = {name: [str(spec) for spec in specs] for name, specs in BATCHES.items()} | FORCED
 
 
