@@ -99,7 +99,9 @@ def show(held: list[Held], console: Console) -> None:
 
 def best(args: argparse.Namespace, console: Console) -> None:
     records = read(args.records if args.best is None else args.best, console)
-    for target, lines in write_best(records, args.output).items():
+    path = args.output / "prior_x86.json.gz"
+    model = CostModel.load(path) if path.exists() else None
+    for target, lines in write_best(records, args.output, model).items():
         size = (args.output / f"{target}.jsonl").stat().st_size
         console.print(f"{target}.jsonl: {lines} records, {size:,} bytes", highlight=False)
 

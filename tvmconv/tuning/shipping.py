@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tvmconv.errors import RecordsError, TvmconvError
+from tvmconv.errors import RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
-from tvmconv.template import Task, get_template
+from tvmconv.template import Task, get_template, templates
 from tvmconv.tolerance import DIRECT
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record, best_records
 
+# A prediction this far below a measurement is rarely wrong about which is faster.
+BEATABLE = 0.85
 # Of the versions that a record holds, those that its code came from.
 KEPT_VERSIONS = ("tvmconv", "apache-tvm")
 
 
-def best_of_each(records: Sequence[Record]) -> list[Record]:
+def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> list[Record]:
     """The fastest applying record of each key, and of each that is exact where that one is not.
 
     The second serves callers who force "direct" or allow less error. Samples are reduced to the
-    least, versions to what the code depends on.
+    least, versions to what the code depends on. Where only a few configs of a spec were measured,
+    the best of them may be far from good: a record that ``model`` expects to beat is left out.
     """
     by_key: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
@@ -34,20 +38,24 @@ def best_of_each(records: Sequence[Record]) -> list[Record]:
         applying = [r for r in some if accuracies[r.template, r.config] is not None]
         defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
         best = best_records(applying, lambda r, of=defaults: r.config == of[r.template])  # type: ignore[misc]
+        if best and model is not None and _beatable(key, best[0], model):
+            continue
         exact = [r for r in best if accuracies[r.template, r.config] == DIRECT]
         kept += [_lean(key, best[0])] if best else []
         kept += [_lean(key, exact[0])] if exact and exact[0] != best[0] else []
     return kept
 
 
-def write_best(records: Sequence[Record], folder: Path) -> dict[str, int]:
+def write_best(
+    records: Sequence[Record], folder: Path, model: CostModel | None = None
+) -> dict[str, int]:
     """Write ``<target id>.jsonl`` for each target of the records; returns how many lines each has.
 
     Raises:
         RecordsError: the folder cannot be written.
     """
     lines: dict[str, list[str]] = {}
-    for record in best_of_each(records):
+    for record in best_of_each(records, model):
         lines.setdefault(record.target, []).append(record.line)
     for target, some in lines.items():
         path = folder / f"{target}.jsonl"
@@ -61,6 +69,22 @@ def write_best(records: Sequence[Record], folder: Path) -> dict[str, int]:
 def _task(key: tuple[str, str, int]) -> Task:
     spec, target, threads = key
     return Task(ConvSpec.parse(spec), load(target), threads, max_error=float("inf"))
+
+
+def _beatable(key: tuple[str, str, int], record: Record, model: CostModel) -> bool:
+    """Whether the model knows a config that it expects to be faster by more than it errs."""
+    spec, target, threads = key
+    task = Task(ConvSpec.parse(spec), load(target), threads)
+    for template in templates(task.target.family):
+        if template.supports(task) is not None or not model.knows(template.id):
+            continue
+        try:
+            configs = template.shortlist(task)
+        except UnsupportedSpec:
+            continue
+        if configs and model.predict(task, template, configs).min() < BEATABLE * record.score:
+            return True
+    return False
 
 
 def _accuracy(key: tuple[str, str, int], record: Record) -> str | None:
