@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ def supports(task: Task) -> str | None:
     """Forward specs whose columns have several taps."""
     if task.spec.op != "conv":
         return f"{task.spec.op} has a template of its own"
+    if not isfinite(task.problem.pad_value):
+        return "transforms would spread the padding value"
     if task.problem.axes[2].taps == 1:
         return "the columns have one tap, so there is nothing to transform"
     if axis_sizes(task.problem.axes[2]) == ():

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,8 @@ def supports(task: Task) -> str | None:
     problem = task.problem
     if task.spec.op == "deform_conv":
         return "samples lie on no grid"
+    if not isfinite(problem.pad_value):
+        return "transforms would spread the padding value"
     d, h, w = problem.axes
     if d.phases > 1:
         return "transposed convolutions of rank 3 are summed directly"

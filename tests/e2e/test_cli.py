@@ -168,7 +168,7 @@ def test_records_and_max_error(tvmconv: Command, tmp_path: Path) -> None:
     assert (tuned["tier"], tuned["template"]) == ("tuned", lost["template"])
     assert tuned["choice"]["candidates"][0]["reason"].startswith("10 us measured")
     assert any("records.jsonl:2: not JSON" in note for note in tuned["choice"]["notes"])
-    exact = tvmconv("compile", SPEC, "--max-error", "1e-9")
+    exact = tvmconv("compile", SPEC, "--algorithm", "fft", "--max-error", "1e-9")
     assert exact.returncode == 1
     assert "above max_error 1e-09" in exact.stderr
     missing = tvmconv("compile", SPEC, "--records", str(tmp_path / "none.jsonl"))
