@@ -29,6 +29,9 @@ Loop = Any
 
 # Past this many FMAs in a straight line LLVM starts to spill, and loops over taps are faster.
 MAX_UNROLLED_FMAS = 80
+# Floats of a row that LLVM 22 may take apart into registers; unrolled, it then fails to verify its
+# own shuffles ("instruction does not dominate all uses").
+SHORT_ROW = 128
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,8 @@ def _gather_phases(sch: s_tir.Schedule, h: Loop, r: Loop, w: Loop) -> None:
     side become inserts or extracts (3 to 4 Gelem/s).
     """
     sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+    if int(sch.get(r).extent) * int(sch.get(w).extent) <= SHORT_ROW:
+        return
     blocks, column = sch.split(w, [None, TRANSPOSE_UNIT])
     sch.reorder(blocks, r, column)
     sch.unroll(r)
