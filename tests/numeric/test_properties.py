@@ -162,7 +162,7 @@ def test_threads_do_not_change_a_bit(rank: int) -> None:
     x, weight = (np.random.default_rng(i).standard_normal(s).astype(np.float32)
                  for i, s in enumerate((spec.x_shape, spec.weight_shape)))  # fmt: skip
     bias = integers((spec.oc,), 3)
-    alone = compiled(spec)(x, weight, bias)
+    alone = tc.compile(spec, level_of(spec))(x, weight, bias)
     for threads in (2, 3):
         kernel = tc.compile(spec, level_of(spec), threads=threads)
         for _ in range(3):
