@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import ir, sym, tirx
+from tvm import ir, tirx
 
 from tvmconv.declare.declaration import Placement
+from tvmconv.lower.masked import replace, slope
 
 Expr = Any
 
@@ -74,7 +75,7 @@ def _argument(name: str, elems: int) -> tirx.Buffer:
 def _whole_or_scalar(loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr]) -> tirx.Stmt:
     """A vector where all lanes exist, else a scalar loop that tests each."""
     last = int(loop.extent) - 1
-    whole = tirx.all(*(_replace(g, loop.loop_var, last) for g in guards))
+    whole = tirx.all(*(replace(g, loop.loop_var, tirx.const(last, "int32")) for g in guards))
     scalar = tirx.IfThenElse(tirx.all(*guards), store, None)
     return tirx.IfThenElse(
         whole,
@@ -92,10 +93,9 @@ def _masked(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt |
     reads of the residual is masked as well: the lanes beyond may lie beyond the tensor.
     """
     at = store.indices[0]
-    step = sym.Analyzer().simplify(_replace(at, loop.loop_var, 1) - _replace(at, loop.loop_var, 0))
     extent = int(loop.extent)
     is_vector = extent & (extent - 1) == 0
-    if not (is_vector and isinstance(step, tirx.IntImm) and int(step) == 1):
+    if not (is_vector and slope(at, loop.loop_var) == 1):
         return None
     lane = loop.loop_var
     steps: list[tirx.Stmt] = []
@@ -127,9 +127,7 @@ def _masked(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt |
 
 def _loop(loop: tirx.For, kind: int, body: tirx.Stmt) -> tirx.For:
     var = tirx.Var(loop.loop_var.name, "int32")
-    body = tvm_ffi.structural_map(
-        body, (tirx.Var, lambda v: var if v.same_as(loop.loop_var) else v)
-    )
+    body = replace(body, loop.loop_var, var)
     return tirx.For(var, loop.min, loop.extent, kind, body)
 
 
@@ -143,8 +141,3 @@ def _uses(expr: Expr, var: tirx.Var) -> bool:
 
     tvm_ffi.structural_map(expr, (tirx.Var, visit))
     return seen
-
-
-def _replace(expr: Expr, var: tirx.Var, value: int) -> Expr:
-    constant = tirx.const(value, "int32")
-    return tvm_ffi.structural_map(expr, (tirx.Var, lambda v: constant if v.same_as(var) else v))
