@@ -12,7 +12,7 @@ from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template
 from tvmconv.tuning.allocation import Pace
 from tvmconv.tuning.measure import Outcome, Trial
-from tvmconv.tuning.records import Record
+from tvmconv.tuning.records import Record, best_records
 from tvmconv.tuning.result import Tuned
 from tvmconv.tuning.search import Choice, Predict, Search
 
@@ -114,13 +114,13 @@ class Layer:
         samples = dict(zip(choices, outcomes, strict=True))
         for choice in dict.fromkeys((winner, self.default)):
             if choice in scores:
-                log.write(self.trial(choice), samples[choice], "final")
+                self.records.append(log.write(self.trial(choice), samples[choice], "final"))
         self.final = tuple((c, scores[c]) for c in (winner, self.default) if c in scores)
 
     @property
     def tuned(self) -> Tuned:
         """What is known now."""
-        best = self.final[0] if self.final else self.search.best
+        best = self._spoken_for() if self.final else self.search.best
         default = self.search.results.get(self.default, float("inf"))
         return Tuned(
             spec=str(self.task.spec),
@@ -135,6 +135,12 @@ class Layer:
             weight=self.pace.weight,
             final=bool(self.final),
         )
+
+    def _spoken_for(self) -> tuple[Choice, float]:
+        """What compile takes from these records: an earlier run's winner may still be ahead."""
+        default = (self.default[0], str(self.default[1]))
+        ranked = best_records(self.records, lambda r: (r.template, r.config) == default)
+        return (ranked[0].template, Config.parse(ranked[0].config)), ranked[0].score
 
 
 def open_layer(
