@@ -6,18 +6,63 @@ A target is a description and needs no device. ``load("x86_64_v3")`` works on an
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import platform
+import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tvmconv.errors import TargetError
 
 FAMILIES = ("x86", "arm", "riscv", "cuda")
+FLOAT_ABIS = ("", "hard", "soft")
+# What platform.machine() says, and what triples say, of the same processor.
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "armv7": "armv7l"}
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """What compiles and links C for a target, by each compiler's own names.
+
+    Attributes:
+        zig: triple for ``zig cc -target``, with the oldest glibc that has to do, such as
+            "aarch64-linux-gnu.2.17"; empty when zig cannot.
+        gcc: prefix of Debian's cross compiler, such as "aarch64-linux-gnu"; empty when there is
+            none.
+        zig_flags: further arguments of ``zig cc``.
+        gcc_flags: further arguments of gcc.
+    """
+
+    zig: str = ""
+    gcc: str = ""
+    zig_flags: tuple[str, ...] = ()
+    gcc_flags: tuple[str, ...] = ()
+
+    @property
+    def zig_static(self) -> str:
+        """Triple for programs that need nothing on the device: musl in place of glibc."""
+        return self.zig.partition(".")[0].replace("gnu", "musl")
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """What runs a target's programs on another machine.
+
+    Attributes:
+        program: QEMU's user-mode emulator, such as "qemu-aarch64".
+        cpu: its ``-cpu``: a CPU that has what the target asks for and nothing more.
+        sysroot: where Debian's cross packages put the target's C library.
+    """
+
+    program: str
+    cpu: str
+    sysroot: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +83,11 @@ class Target:
         l2_bytes: second-level cache per core.
         cores: cores to assume when the device itself cannot be asked.
         description: one line for ``tvmconv targets``.
+        mattr: instruction sets for LLVM beyond those of mcpu ("+neon", "+v").
+        mabi: LLVM's calling convention where the triple does not decide ("lp64d").
+        float_abi: "hard", "soft", or empty where the triple decides.
+        toolchain: what compiles C for it; without one the triple names both compilers.
+        emulator: what runs it elsewhere, or None.
     """
 
     id: str
@@ -53,16 +103,28 @@ class Target:
     l2_bytes: int
     cores: int
     description: str
+    mattr: tuple[str, ...] = ()
+    mabi: str = ""
+    float_abi: str = ""
+    toolchain: Toolchain = Toolchain()
+    emulator: Emulator | None = None
 
     def __post_init__(self) -> None:
         """Reject descriptions that contradict themselves."""
         if self.family not in FAMILIES:
             raise TargetError(f"target {self.id}: family", self.family, ", ".join(FAMILIES))
-        for name in ("description", "isa", "triple", "mcpu"):
+        for name in ("description", "isa", "triple", "mcpu", "mabi"):
             if not isinstance(getattr(self, name), str):
                 raise TargetError(f"target {self.id}: {name}", getattr(self, name), "a text")
-        if not all(isinstance(feature, str) for feature in self.cpu_features):
-            raise TargetError(f"target {self.id}: cpu_features", self.cpu_features, "texts")
+        for name in ("cpu_features", "mattr"):
+            if not all(isinstance(feature, str) for feature in getattr(self, name)):
+                raise TargetError(f"target {self.id}: {name}", getattr(self, name), "texts")
+        if any(feature[:1] not in ("+", "-") for feature in self.mattr):
+            allowed = 'each with a sign, as in "+neon"'
+            raise TargetError(f"target {self.id}: mattr", self.mattr, allowed)
+        if self.float_abi not in FLOAT_ABIS:
+            allowed = ", ".join(map(repr, FLOAT_ABIS))
+            raise TargetError(f"target {self.id}: float_abi", self.float_abi, allowed)
         if not isinstance(self.fma, bool):
             raise TargetError(f"target {self.id}: fma", self.fma, "true or false")
         for name in ("lanes", "registers", "l1_bytes", "l2_bytes", "cores"):
@@ -74,7 +136,33 @@ class Target:
 
     def tvm(self) -> dict[str, Any]:
         """The dictionary that ``tvm.target.Target`` takes."""
-        return {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
+        found: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
+        if self.mattr:
+            found["mattr"] = list(self.mattr)
+        if self.mabi:
+            found["mabi"] = self.mabi
+        if self.float_abi:
+            found["mfloat-abi"] = self.float_abi
+        return found
+
+    @property
+    def machine(self) -> str:
+        """Processor as ``uname -m`` names it: "x86_64", "aarch64", "armv7l", "riscv64", ..."""
+        name = self.triple.split("-")[0]
+        return _MACHINES.get(name, name)
+
+    @property
+    def pointer_bits(self) -> int:
+        """64 or 32."""
+        return 64 if self.machine.endswith("64") else 32
+
+    @property
+    def system(self) -> str:
+        """Operating system as ``sys.platform`` names it: "linux", "darwin"; "none" for firmware."""
+        for word, system in (("linux", "linux"), ("apple", "darwin")):
+            if word in self.triple:
+                return system
+        return "none"
 
     @property
     def missing_features(self) -> tuple[str, ...]:
@@ -84,7 +172,14 @@ class Target:
     @property
     def runs_here(self) -> bool:
         """True when kernels for this target can run in this process."""
-        return self.family == "x86" and _is_x86() and not self.missing_features
+        return self._is_this_machine and not self.missing_features
+
+    @property
+    def _is_this_machine(self) -> bool:
+        here = this_machine(), ctypes.sizeof(ctypes.c_void_p) * 8, sys.platform
+        # A 32-bit process on a 64-bit ARM system sees the name of the system's processor.
+        machines = {self.machine, "aarch64"} if self.machine == "armv7l" else {self.machine}
+        return here[0] in machines and here[1:] == (self.pointer_bits, self.system)
 
 
 def ids() -> tuple[str, ...]:
@@ -116,19 +211,50 @@ def from_toml(target_id: str, text: str) -> Target:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TargetError(f"target {target_id}: not valid TOML: {error}") from error
-    names = {f.name for f in dataclasses.fields(Target)} - {"id"}
-    if set(data) != names:
-        raise TargetError(f"target {target_id}: keys", sorted(data), ", ".join(sorted(names)))
-    features = data["cpu_features"]
-    if not isinstance(features, list):
-        raise TargetError(f"target {target_id}: cpu_features", features, "a list of texts")
-    data["cpu_features"] = tuple(features)
-    return Target(id=target_id, **data)
+    where = f"target {target_id}"
+    tables: dict[str, Any] = {}
+    if "toolchain" in data:
+        tables["toolchain"] = _table(f"{where}: toolchain", data.pop("toolchain"), Toolchain)
+    if "emulator" in data:
+        tables["emulator"] = _table(f"{where}: emulator", data.pop("emulator"), Emulator)
+    values = _fields(f"{where}: ", data, Target, {"id", "toolchain", "emulator"})
+    tables.setdefault("toolchain", Toolchain(zig=str(data["triple"]), gcc=str(data["triple"])))
+    return Target(id=target_id, **values, **tables)
+
+
+_Table = TypeVar("_Table", Toolchain, Emulator)
+
+
+def _table(where: str, data: Any, kind: type[_Table]) -> _Table:
+    if not isinstance(data, dict):
+        raise TargetError(where, data, "a table")
+    values = _fields(f"{where}.", data, kind, set())
+    for name, value in values.items():
+        texts = value if name.endswith("_flags") else (value,)
+        if not all(isinstance(text, str) for text in texts):
+            raise TargetError(f"{where}.{name}", value, "a text, or texts where it is a list")
+    return kind(**values)
+
+
+def _fields(where: str, data: Mapping[str, Any], kind: type, apart: set[str]) -> dict[str, Any]:
+    """The values of a dataclass from a table, lists as tuples."""
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in apart}
+    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+    if not required <= set(data) <= set(fields):
+        optional = sorted(set(fields) - required)
+        allowed = ", ".join([*sorted(required), *(f"{name} (optional)" for name in optional)])
+        raise TargetError(f"{where}keys", sorted(data), allowed)
+    values = {}
+    for name, value in data.items():
+        if fields[name].type == "tuple[str, ...]" and not isinstance(value, list):
+            raise TargetError(f"{where}{name}", value, "a list of texts")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 @cache
 def host() -> Target:
-    """The widest target of this family whose CPU features are all present.
+    """The widest target whose CPU features are all present, and among those the most capable.
 
     Raises:
         TargetError: when no description fits this machine.
@@ -136,19 +262,32 @@ def host() -> Target:
     fitting = [t for t in map(load, ids()) if t.runs_here]
     if not fitting:
         raise TargetError("target", f"host ({platform.machine()})", ", ".join(ids()))
-    return max(fitting, key=lambda t: (t.lanes, t.registers, t.fma))
+    return max(fitting, key=lambda t: (t.lanes, t.registers, t.fma, len(t.cpu_features)))
 
 
 @cache
 def host_features() -> frozenset[str]:
     """CPU flags of the running machine; empty where /proc/cpuinfo does not tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return frozenset()
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
-    return frozenset(flags.split(":", 1)[1].split())
+    return features_of(text)
 
 
-def _is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")
+def features_of(cpuinfo: str) -> frozenset[str]:
+    """CPU flags in the text of /proc/cpuinfo; RISC-V's letters as "rv_f", "rv_d", ..."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+        if key.strip() == "isa":
+            letters = value.strip().removeprefix("rv64").partition("_")[0]
+            return frozenset(f"rv_{letter}" for letter in letters.replace("g", "imafd"))
+    return frozenset()
+
+
+def this_machine() -> str:
+    """The running processor, as ``Target.machine`` names it."""
+    name = platform.machine().lower()
+    return _MACHINES.get(name, name)

@@ -20,7 +20,7 @@ from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem, canonical
 from tvmconv.space import Config, ConfigSpace
 from tvmconv.spec import ConvSpec
-from tvmconv.target import Target
+from tvmconv.target import FAMILIES, Target
 from tvmconv.tolerance import DEFAULT_MAX_ERROR, DIRECT
 
 if TYPE_CHECKING:
@@ -105,6 +105,12 @@ def register(template: Template) -> Template:
     return template
 
 
+def families() -> tuple[str, ...]:
+    """The hardware families that have templates."""
+    folders = pkgutil.iter_modules(importlib.import_module("tvmconv.schedules").__path__)
+    return tuple(sorted(m.name for m in folders if m.ispkg and m.name in FAMILIES))
+
+
 @cache
 def _load_family(family: str) -> None:
     package = importlib.import_module(f"tvmconv.schedules.{family}")
@@ -121,7 +127,7 @@ def templates(family: str) -> tuple[Template, ...]:
     try:
         _load_family(family)
     except ModuleNotFoundError as error:
-        raise UnsupportedSpec("target family", family, "x86") from error
+        raise UnsupportedSpec("target family", family, ", ".join(families())) from error
     return tuple(t for _, t in sorted(_REGISTRY.items()) if t.family == family)
 
 

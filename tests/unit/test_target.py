@@ -8,7 +8,8 @@ import pytest
 
 from tvmconv import target
 from tvmconv.errors import TargetError
-from tvmconv.target import Target, from_toml, host, ids, load
+from tvmconv.runtime import cpu_features
+from tvmconv.target import Emulator, Target, Toolchain, features_of, from_toml, host, ids, load
 
 TEXT = """
 description = "a device for tests"
@@ -33,6 +34,8 @@ def test_shipped_target_loads(target_id: str) -> None:
     assert loaded.l1_bytes < loaded.l2_bytes
     assert loaded.description
     assert load(loaded) is loaded
+    assert loaded.toolchain.zig
+    assert set(loaded.cpu_features) <= set(cpu_features())
 
 
 def test_levels_widen() -> None:
@@ -73,6 +76,7 @@ def test_a_text_becomes_a_target() -> None:
         l2_bytes=524288,
         cores=2,
         description="a device for tests",
+        toolchain=Toolchain(zig="x86_64-linux-gnu", gcc="x86_64-linux-gnu"),
     )
     assert hash(made) == hash(dataclasses.replace(made))
 
@@ -94,6 +98,23 @@ def test_a_text_becomes_a_target() -> None:
         ("cores = 2", "", "target test: keys: got"),
         ("cores = 2", "cores = 2\nclock = 3", "target test: keys: got"),
         ("cores = 2", "cores =", "target test: not valid TOML"),
+        (
+            "cores = 2",
+            "cores = 2\nmattr = ['neon']",
+            "target test: mattr: got ('neon',); allowed: e",
+        ),
+        (
+            "cores = 2",
+            "cores = 2\nmattr = '+neon'",
+            "target test: mattr: got '+neon'; allowed: a l",
+        ),
+        ("cores = 2", "cores = 2\nmabi = 64", "target test: mabi: got 64; allowed: a text"),
+        ("cores = 2", "cores = 2\nfloat_abi = 'softfp'", "target test: float_abi: got 'softfp'"),
+        ("cores = 2", "cores = 2\nemulator = 'qemu'", "target test: emulator: got 'qemu'; allowed"),
+        ("cores = 2", "cores = 2\n[emulator]\ncpu = 'max'", "target test: emulator.keys: got"),
+        ("cores = 2", "cores = 2\n[toolchain]\nzig = 2", "target test: toolchain.zig: got 2"),
+        ("cores = 2", "cores = 2\n[toolchain]\nzig = ['a']", "target test: toolchain.zig: got"),
+        ("cores = 2", "cores = 2\n[toolchain]\nclang = 'a'", "target test: toolchain.keys: got"),
     ],
 )
 def test_wrong_files_say_what_is_wrong(line: str, replacement: str, message: str) -> None:
@@ -132,7 +153,7 @@ def test_host_is_the_widest_that_runs_here() -> None:
 
 
 def test_host_of_an_unknown_machine_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "_is_x86", lambda: False)
+    monkeypatch.setattr(target, "this_machine", lambda: "vax")
     host.cache_clear()
     try:
         with pytest.raises(TargetError, match="host"):
@@ -141,6 +162,83 @@ def test_host_of_an_unknown_machine_is_an_error(monkeypatch: pytest.MonkeyPatch)
         host.cache_clear()
 
 
-def test_another_family_does_not_run_here() -> None:
-    made = from_toml("test", TEXT.replace('family = "x86"', 'family = "arm"'))
-    assert not made.runs_here
+def test_another_machine_does_not_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load("cortex_m7").runs_here
+    assert not load("apple_aarch64").runs_here
+    monkeypatch.setattr(target, "this_machine", lambda: "aarch64")
+    assert not load("x86_64_v2").runs_here
+
+
+BOARDS = {
+    "pi3": ("aarch64", "fp asimd evtstrm crc32 cpuid", "pi3"),
+    "pi5": (
+        "aarch64",
+        "fp asimd evtstrm aes crc32 atomics fphp asimdhp cpuid asimdrdm asimddp",
+        "",
+    ),
+    "visionfive": ("riscv64", None, "riscv64"),
+}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_host_of_a_board(board: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `host` is on a board, from what its /proc/cpuinfo says."""
+    machine, flags, target_id = BOARDS[board]
+    text = f"Features\t: {flags}\n" if flags else "hart\t: 0\nisa\t: rv64imafdc_zicntr_zicsr\n"
+    monkeypatch.setattr(target, "this_machine", lambda: machine)
+    monkeypatch.setattr(target, "host_features", lambda: features_of(text))
+    host.cache_clear()
+    try:
+        found = host()
+    finally:
+        host.cache_clear()
+    assert found.machine == machine
+    assert ("asimddp" in found.cpu_features) == (board == "pi5")
+    if target_id:
+        assert not load(target_id).missing_features
+
+
+def test_same_kind_of_machine_as_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 32-bit process on a 64-bit ARM system hears the system's name, and has 4-byte pointers."""
+    monkeypatch.setattr(target, "this_machine", lambda: "aarch64")
+    monkeypatch.setattr(target, "host_features", lambda: frozenset(load("armv7").cpu_features))
+    monkeypatch.setattr("ctypes.sizeof", lambda kind: 4)
+    assert load("armv7").runs_here
+    assert not load("aarch64").runs_here
+
+
+MACHINES = {
+    "pi4": ("aarch64", 64, "linux"),
+    "armv7": ("armv7l", 32, "linux"),
+    "riscv64": ("riscv64", 64, "linux"),
+    "apple_aarch64": ("aarch64", 64, "darwin"),
+    "cortex_m7": ("thumbv7em", 32, "none"),
+    "x86_64_v2": ("x86_64", 64, "linux"),
+}
+
+
+@pytest.mark.parametrize("target_id", MACHINES)
+def test_triple_tells_the_machine(target_id: str) -> None:
+    loaded = load(target_id)
+    assert (loaded.machine, loaded.pointer_bits, loaded.system) == MACHINES[target_id]
+
+
+def test_what_a_foreign_target_needs_reaches_the_compilers() -> None:
+    armv7, riscv = load("armv7"), load("riscv64")
+    assert (armv7.tvm()["mattr"], armv7.tvm()["mfloat-abi"]) == (["+neon"], "hard")
+    assert (riscv.tvm()["mattr"], riscv.tvm()["mabi"]) == (["+m", "+a", "+f", "+d", "+c"], "lp64d")
+    assert load("pi4").toolchain.zig == "aarch64-linux-gnu.2.17"
+    assert load("pi4").toolchain.zig_static == "aarch64-linux-musl"
+    assert armv7.toolchain.zig_static == "arm-linux-musleabihf"
+    assert load("pi4").emulator == Emulator("qemu-aarch64", "cortex-a72", "/usr/aarch64-linux-gnu")
+    assert load("apple_aarch64").emulator is None
+
+
+@pytest.mark.parametrize("target_id", [i for i in ids() if not i.startswith("x86")])
+def test_llvm_knows_the_cpu(target_id: str) -> None:
+    """A name that LLVM does not know is a warning there, and code for the oldest CPU."""
+    import tvm
+
+    loaded = load(target_id)
+    cpus = tvm.get_global_func("target.llvm_get_cpu_archlist")(tvm.target.Target(loaded.tvm()))
+    assert loaded.mcpu in set(map(str, cpus))

@@ -63,13 +63,18 @@ def check_machine(manifest: Mapping[str, Any]) -> None:
     """Raise BundleError, with the reason, where this machine cannot run the bundle's code."""
     target = manifest["target"]
     here = platform.machine().lower()
-    here = {"amd64": "x86_64", "arm64": "aarch64"}.get(here, here)
+    here = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l"}.get(here, here)
     bits = ctypes.sizeof(ctypes.c_void_p) * 8
+    if bits == 32 and here == "aarch64":
+        here = "armv7l"  # a 32-bit process, which sees the name of the system's processor
     if (here, bits) != (target["machine"], target["pointer_bits"]):
         wanted = f"{target['machine']} with {target['pointer_bits']}-bit pointers"
         raise BundleError(f"made for {wanted}; this is {here} with {bits}-bit pointers")
-    if not sys.platform.startswith("linux"):
-        raise BundleError(f"made for Linux; this is {sys.platform}")
+    system = target.get("system", "linux")  # bundles of before name none
+    if not sys.platform.startswith(system):
+        raise BundleError(f"made for {system}; this is {sys.platform}")
+    if system == "darwin":
+        return  # every Mac of that machine has what the target asks for
     lacking = [f for f in target["cpu_features"] if f not in cpu_flags()]
     if lacking:
         raise BundleError(f"made for {target['id']}; this CPU lacks: {', '.join(lacking)}")
@@ -81,4 +86,7 @@ def cpu_flags() -> frozenset[str]:
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
+        if key.strip() == "isa":  # RISC-V: rv64imafdc_zicsr_...
+            letters = value.strip().removeprefix("rv64").partition("_")[0]
+            return frozenset(f"rv_{letter}" for letter in letters.replace("g", "imafd"))
     return frozenset()

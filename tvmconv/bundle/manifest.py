@@ -71,15 +71,15 @@ def kernel_entry(kernel: Kernel) -> dict[str, Any]:
 
 def target_entry(target: Target) -> dict[str, Any]:
     """The machine that the code needs."""
-    machine = target.triple.split("-")[0]
     return {
         "id": target.id,
         "family": target.family,
         "isa": target.isa,
         "triple": target.triple,
         "mcpu": target.mcpu,
-        "machine": machine,
-        "pointer_bits": 64 if machine.endswith("64") else 32,
+        "machine": target.machine,
+        "system": target.system,
+        "pointer_bits": target.pointer_bits,
         "cpu_features": list(target.cpu_features),
     }
 

@@ -11,7 +11,7 @@ SOURCE_DIR: Final = Path(__file__).parent / "c"
 
 PUBLIC_HEADERS: Final = ("tvmconv.h", "tvmconv_cpu.h")
 INNER_HEADERS: Final = ("runtime.h", "arch.h")
-CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu_x86.c")
+CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu.c", "cpu_x86.c", "cpu_arm.c")
 
 
 def runtime_sources() -> dict[str, str]:

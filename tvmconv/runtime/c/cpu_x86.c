@@ -1,12 +1,10 @@
 /* Which instruction sets this x86 CPU has and its operating system saves. Plain CPUID: the
  * compilers' own __builtin_cpu_supports knows fewer names and needs their support library. */
-#include <stdatomic.h>
-#include <string.h>
-
 #include "runtime.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stddef.h>
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -31,7 +29,7 @@ static uint32_t enabled_state(void) {
   return low;
 }
 
-static uint64_t detect(void) {
+uint64_t tvmconv_cpu_detect(void) {
   const probe probes[] = {
       {TVMCONV_CPU_pni, 1, 0, ECX, 0, NO_STATE},
       {TVMCONV_CPU_ssse3, 1, 0, ECX, 9, NO_STATE},
@@ -74,36 +72,5 @@ static uint64_t detect(void) {
   return found;
 }
 #else
-static uint64_t detect(void) { return 0; }
+typedef int tvmconv_no_x86; /* a file of C has to hold something */
 #endif
-
-/* CPUID costs about a microsecond inside virtual machines: once per process. The top bit, which no
- * feature uses, says that the answer is there. */
-static uint64_t available(void) {
-  static _Atomic uint64_t cached;
-  const uint64_t known = UINT64_C(1) << 63;
-  uint64_t found = atomic_load_explicit(&cached, memory_order_relaxed);
-  if (found == 0) {
-    found = detect() | known;
-    atomic_store_explicit(&cached, found, memory_order_relaxed);
-  }
-  return found & ~known;
-}
-
-uint64_t tvmconv_cpu_missing(uint64_t needed, char *names, size_t size) {
-  const uint64_t missing = needed & ~available();
-  if (names == NULL || size == 0) return missing;
-#define NAME(bit, name) #name,
-  static const char *const all[] = {TVMCONV_CPU_LIST(NAME)};
-#undef NAME
-  size_t used = 0;
-  for (size_t bit = 0; bit < sizeof all / sizeof *all; ++bit) {
-    const size_t length = strlen(all[bit]);
-    if ((missing >> bit & 1u) == 0 || used + length + 2 > size) continue;
-    if (used != 0) names[used++] = ' ';
-    memcpy(names + used, all[bit], length);
-    used += length;
-  }
-  names[used] = 0;
-  return missing;
-}

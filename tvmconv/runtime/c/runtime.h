@@ -65,6 +65,9 @@ TVMCONV_HOOK int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *);
       tvmconv_workspace_alloc;                                                         \
   int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *) = tvmconv_workspace_free;
 
+/* Bits of the instruction sets that the processor has and its system supports. */
+TVMCONV_INSIDE uint64_t tvmconv_cpu_detect(void);
+
 /* Sets how many threads a parallel loop of this host thread may use; returns the old value. */
 TVMCONV_INSIDE int32_t tvmconv_set_threads(int32_t threads);
 

@@ -1,6 +1,6 @@
-/* Instruction sets, spelled as in /proc/cpuinfo (pni is SSE3, abm is LZCNT). One list: C makes bits
- * and names of it, and Python reads this file, so a name that is not here is refused on both
- * sides. Bits are never renumbered. */
+/* Instruction sets, spelled as in /proc/cpuinfo (pni is SSE3, abm is LZCNT, asimd is NEON); RISC-V's
+ * letters with rv_ before. One list: C makes bits and names of it, and Python reads this file, so a
+ * name that is not here is refused on both sides. Bits are never renumbered; 63 stays free. */
 #ifndef TVMCONV_CPU_H
 #define TVMCONV_CPU_H
 
@@ -33,7 +33,30 @@
   X(23, avx_vnni)           \
   X(24, amx_tile)           \
   X(25, amx_int8)           \
-  X(26, amx_bf16)
+  X(26, amx_bf16)           \
+  X(27, fp)                 \
+  X(28, asimd)              \
+  X(29, fphp)               \
+  X(30, asimdhp)            \
+  X(31, asimddp)            \
+  X(32, fcma)               \
+  X(33, sve)                \
+  X(34, sve2)               \
+  X(35, i8mm)               \
+  X(36, bf16)               \
+  X(37, svei8mm)            \
+  X(38, svebf16)            \
+  X(39, vfp)                \
+  X(40, neon)               \
+  X(41, vfpv3)              \
+  X(42, vfpv4)              \
+  X(43, idiva)              \
+  X(44, rv_m)               \
+  X(45, rv_a)               \
+  X(46, rv_f)               \
+  X(47, rv_d)               \
+  X(48, rv_c)               \
+  X(49, rv_v)
 
 #define TVMCONV_CPU_BIT(bit, name) static const uint64_t TVMCONV_CPU_##name = UINT64_C(1) << bit;
 #if defined(__GNUC__)
