@@ -21,7 +21,7 @@ from tvmconv.errors import ArgumentError, InvalidConfig, UnsupportedSpec
 from tvmconv.layer import Layer
 from tvmconv.library import Library, open_library
 from tvmconv.runtime import KernelSymbol
-from tvmconv.runtime.elf import text_bytes
+from tvmconv.runtime.objects import text_bytes
 from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load

@@ -1,33 +1,42 @@
-"""The C compiler: finding it, and linking kernels with the runtime.
+"""Linking kernels with the runtime, for this process and for shipping, on any target.
 
 A kernel compiled for use in this process is linked against one shared copy of the runtime, so all
-kernels share one thread pool; it is compiled once per compiler and kept in the user's cache folder.
-A bundle carries its own copy inside its library.
+kernels share one thread pool. A bundle carries its own copy inside its library. Either way the
+runtime is compiled once per compiler and kept in the user's cache folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import importlib.util
+import logging
 import os
-import platform
-import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from tvmconv.errors import BuildFailed, EnvironmentProblem
-from tvmconv.runtime.elf import hide_symbols
+from tvmconv.compilers import Compiler, find_cc, find_compiler, run
+from tvmconv.errors import EnvironmentProblem, TargetError
+from tvmconv.runtime.objects import hide_symbols
 from tvmconv.runtime.sources import CORE_SOURCES, SOURCE_DIR, runtime_sources
+from tvmconv.target import Target
 
-CFLAGS: Final = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections")
+__all__ = ["cc_version", "compile_object", "find_cc", "link_open", "link_shared", "link_static",
+           "shared_runtime"]  # fmt: skip
+
+# `-g0`: zig would add debug information, nine tenths of an archive.
+CFLAGS: Final = (
+    "-std=c11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections"
+)  # fmt: skip
 # `defs`: a symbol that nobody defines fails here, by name, and not when the library is opened.
-LDFLAGS: Final = ("-Wl,-s", "-Wl,--gc-sections", "-Wl,-z,defs")
+# macOS refuses those unasked.
+LDFLAGS: Final = {
+    "linux": ("-Wl,-s", "-Wl,--gc-sections", "-Wl,-z,defs"),
+    "darwin": ("-Wl,-s", "-Wl,-dead_strip"),
+}
 # Headers, code and constants in one segment: 8 KiB less padding. ziglang does it unasked, and
 # refuses the flag.
 DENSE: Final = "-Wl,-z,noseparate-code"
@@ -35,61 +44,19 @@ DENSE: Final = "-Wl,-z,noseparate-code"
 SHARED: Final = "TVMCONV_SHARED_RUNTIME"
 LIBRARIES: Final = ("-lpthread", "-lm")
 
-
-class HasTriple(Protocol):
-    """What is read of a target."""
-
-    @property
-    def triple(self) -> str:
-        """LLVM's target triple, such as "x86_64-linux-gnu"."""
+_LOG = logging.getLogger(__name__)
 
 
-def find_cc(target: HasTriple | None = None) -> tuple[str, ...]:
-    """The command that starts a C compiler for `target` (default: this machine).
-
-    $CC is taken first, then cc, gcc and clang, then the `ziglang` package from PyPI. For another
-    architecture: `<triple>-gcc`, then ziglang.
-
-    Raises:
-        EnvironmentProblem: there is none; says what to install.
-    """
-    triple = target.triple if target is not None else None
-    return _find_cc(triple, os.environ.get("CC", ""))
-
-
-@functools.cache
-def _find_cc(triple: str | None, chosen: str) -> tuple[str, ...]:
-    foreign = triple is not None and triple.split("-")[0] != platform.machine()
-    if not foreign and chosen:
-        return tuple(shlex.split(chosen))
-    for name in (f"{triple}-gcc",) if foreign else ("cc", "gcc", "clang"):
-        found = shutil.which(name)
-        if found is not None:
-            return (found,)
-    if importlib.util.find_spec("ziglang") is not None:
-        zig = (sys.executable, "-m", "ziglang", "cc")
-        return (*zig, "-target", str(triple)) if foreign else zig
-    wanted = f"{triple}-gcc" if foreign else "gcc or clang"
-    raise EnvironmentProblem(
-        "C compiler", None, f"{wanted}, or `pip install ziglang`, or the variable CC"
-    )
-
-
-def cc_version(target: HasTriple | None = None) -> str:
+def cc_version(target: Target | None = None) -> str:
     """First line of the compiler's own version text."""
-    return _cc_version(find_cc(target))
-
-
-@functools.cache
-def _cc_version(cc: tuple[str, ...]) -> str:
-    return _run([*cc, "--version"]).splitlines()[0]
+    return find_compiler(target).version
 
 
 def link_shared(
     objects: Sequence[bytes | Path],
     c_sources: Sequence[str | Path],
     out: Path,
-    target: HasTriple | None = None,
+    target: Target | None = None,
     *,
     own_runtime: bool = False,
 ) -> Path:
@@ -101,33 +68,36 @@ def link_shared(
         objects: object files (or their bytes) as TVM emits them.
         c_sources: C text (str) or files (Path); the runtime's headers are found.
         out: where the library goes; replaced atomically.
-        target: whose triple picks the compiler; default: this machine.
+        target: picks the compiler; default: this machine.
         own_runtime: put a private copy of the runtime into the library, for shipping. Otherwise the
             library needs this machine's shared runtime.
 
     Raises:
         EnvironmentProblem: no C compiler.
         BuildFailed: it refused; carries its message.
+        TargetError: the target is firmware, which has no shared libraries.
     """
-    cc = find_cc(target)
+    compiler = find_compiler(target)
+    if compiler.system not in LDFLAGS:
+        raise TargetError(f"{target.id if target else 'target'} has static libraries alone")
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         work = Path(folder)
         inputs = [str(p) for p in _object_files(objects, work)]
         inputs += [str(p) for p in _source_files(c_sources, work)]
         shared: tuple[str, ...] = ()
         if own_runtime:
-            inputs += [str(SOURCE_DIR / name) for name in CORE_SOURCES]
+            inputs += map(str, runtime_objects(compiler))
         else:
             library = shared_runtime(target)
             shared = (f"-D{SHARED}", str(library), f"-Wl,-rpath,{library.parent}")
         built = work / out.name
-        _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-shared", *inputs, *shared, *_ldflags(cc),
-              f"-Wl,-soname,{out.name}", "-o", str(built)])  # fmt: skip
+        run([*compiler.command, *CFLAGS, f"-I{SOURCE_DIR}", "-shared", *inputs, *shared,
+             *_ldflags(compiler, out.name), "-o", str(built)])  # fmt: skip
         _move(built, out)
     return out
 
 
-def compile_object(source: str, out: Path, target: HasTriple | None = None) -> Path:
+def compile_object(source: str, out: Path, target: Target | None = None) -> Path:
     """Compile C text to the object `out`, for libraries that need the shared runtime.
 
     Raises:
@@ -136,12 +106,12 @@ def compile_object(source: str, out: Path, target: HasTriple | None = None) -> P
     """
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         text = _source_files([source], Path(folder))[0]
-        _run([*find_cc(target), *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-c", str(text),
-              "-o", str(out)])  # fmt: skip
+        run([*find_cc(target), *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-c", str(text),
+             "-o", str(out)])  # fmt: skip
     return out
 
 
-def link_open(objects: Sequence[Path], out: Path, target: HasTriple | None = None) -> Path:
+def link_open(objects: Sequence[Path], out: Path, target: Target | None = None) -> Path:
     """Link objects as they are, every symbol visible, against this machine's shared runtime.
 
     For candidates of a tuner: nothing is compiled, copied or stripped, which takes a fifth of
@@ -152,8 +122,8 @@ def link_open(objects: Sequence[Path], out: Path, target: HasTriple | None = Non
         BuildFailed: it refused; carries its message.
     """
     library = shared_runtime(target)
-    _run([*find_cc(target), "-shared", *map(str, objects), str(library),
-          f"-Wl,-rpath,{library.parent}", *LIBRARIES, "-o", str(out)])  # fmt: skip
+    run([*find_cc(target), "-shared", *map(str, objects), str(library),
+         f"-Wl,-rpath,{library.parent}", *LIBRARIES, "-o", str(out)])  # fmt: skip
     return out
 
 
@@ -161,7 +131,7 @@ def link_static(
     objects: Mapping[str, bytes],
     c_sources: Sequence[str | Path],
     out: Path,
-    target: HasTriple | None = None,
+    target: Target | None = None,
 ) -> Path:
     """Put TVM's objects, C sources and the runtime into the archive `out`, and return its path.
 
@@ -169,74 +139,103 @@ def link_static(
         objects: member name to object file.
         c_sources: C text (str) or files (Path); the runtime's headers are found.
         out: where the archive goes; replaced atomically.
-        target: whose triple picks the compiler; default: this machine.
+        target: picks the compiler; default: this machine.
 
     Raises:
         EnvironmentProblem: no C compiler or no archiver.
         BuildFailed: one of them refused; carries its message.
     """
-    cc = find_cc(target)
+    compiler = find_compiler(target)
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         work = Path(folder)
-        members = []
-        sources = [*_source_files(c_sources, work), *(SOURCE_DIR / n for n in CORE_SOURCES)]
-        for source in sources:
-            members.append(work / f"{source.stem}.o")
-            _run([*cc, *CFLAGS, f"-I{SOURCE_DIR}", "-c", str(source), "-o", str(members[-1])])
+        sources = _source_files(c_sources, work)
+        members = [_compile(compiler, source, work / f"{source.stem}.o") for source in sources]
+        members += [Path(shutil.copy(path, work)) for path in runtime_objects(compiler)]
         for name, data in objects.items():
             members.append(work / name)
             members[-1].write_bytes(hide_symbols(data))
-        strip = _find_tool("strip", target)
-        if strip is not None:
-            _run([*strip, "--strip-debug", *map(str, members)])
-        ar = _find_tool("ar", target)
-        if ar is None:
-            raise EnvironmentProblem("ar", None, "binutils, or `pip install ziglang`")
-        built = work / out.name
-        _run([*ar, "rcsD", str(built), *map(str, members)])
+        archive(members, out, compiler)
+    return out
+
+
+def archive(members: Sequence[Path], out: Path, compiler: Compiler) -> Path:
+    """Put object files into the static library `out`, replaced atomically, without debug symbols.
+
+    Raises:
+        EnvironmentProblem: no archiver.
+        BuildFailed: a tool refused; carries its message.
+    """
+    strip = compiler.tool("strip")
+    if strip is not None:
+        run([*strip, "--strip-debug", *map(str, members)])
+    ar = compiler.tool("ar")
+    if ar is None:
+        raise EnvironmentProblem("ar", None, "binutils, or `pip install ziglang`")
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        built = Path(folder) / out.name
+        run([*ar, "rcsD", str(built), *map(str, members)])
         _move(built, out)
     return out
 
 
-def _is_zig(cc: tuple[str, ...]) -> bool:
-    return "ziglang" in cc
+def _compile(compiler: Compiler, source: Path, out: Path, *flags: str) -> Path:
+    run([*compiler.command, *CFLAGS, *flags, f"-I{SOURCE_DIR}", "-c", str(source), "-o", str(out)])
+    return out
 
 
-def _ldflags(cc: tuple[str, ...]) -> tuple[str, ...]:
-    return (*LDFLAGS, *(() if _is_zig(cc) else (DENSE,)), *LIBRARIES)
+def _ldflags(compiler: Compiler, name: str) -> tuple[str, ...]:
+    """Flags of the linker for a library that others know as `name`."""
+    if compiler.system == "darwin":
+        return (*LDFLAGS["darwin"], f"-Wl,-install_name,@rpath/{name}")
+    dense = () if compiler.is_zig else (DENSE,)
+    return (*LDFLAGS[compiler.system], *dense, *LIBRARIES, f"-Wl,-soname,{name}")
 
 
-def _find_tool(name: str, target: HasTriple | None) -> tuple[str, ...] | None:
-    """A program that goes with the compiler; ziglang has `ar` alone."""
-    cc = find_cc(target)
-    if _is_zig(cc):
-        return (*cc[:3], name) if name == "ar" else None
-    beside = cc[0].removesuffix("gcc") + name if cc[0].endswith("-gcc") else name
-    found = shutil.which(beside) or shutil.which(f"llvm-{name}")
-    return None if found is None else (found,)
-
-
-def shared_runtime(target: HasTriple | None = None) -> Path:
+def shared_runtime(target: Target | None = None) -> Path:
     """The runtime as a shared library in the user's cache folder, or in $TVMCONV_CACHE."""
-    cc = find_cc(target)
+    compiler = find_compiler(target)
     folder = _cache_folder()
-    library = folder / f"libtvmconv_runtime-{_runtime_key(cc)}.so"
+    library = folder / f"libtvmconv_runtime-{_runtime_key(compiler)}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
     sources = [str(SOURCE_DIR / name) for name in CORE_SOURCES]
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as work:
         built = Path(work) / library.name
-        _run([*cc, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-shared", *sources, *_ldflags(cc),
-              f"-Wl,-soname,{library.name}", "-o", str(built)])  # fmt: skip
+        run([*compiler.command, *CFLAGS, f"-D{SHARED}", f"-I{SOURCE_DIR}", "-shared", *sources,
+             *_ldflags(compiler, library.name), "-o", str(built)])  # fmt: skip
         _move(built, library)
     return library
 
 
+def runtime_objects(compiler: Compiler) -> tuple[Path, ...]:
+    """The runtime's object files for linking into a library, from the user's cache folder."""
+    folder = _cache_folder() / f"runtime-{_runtime_key(compiler)}"
+    found = tuple(folder / f"{Path(name).stem}.o" for name in CORE_SOURCES)
+    if folder.is_dir():
+        return found
+    _cache_folder().mkdir(parents=True, exist_ok=True)
+    if compiler.is_zig:
+        _LOG.info("compiling the C runtime with %s: up to a minute, once", compiler.label)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=_cache_folder()) as work:
+        making = Path(work) / folder.name
+        making.mkdir()
+        for name, path in zip(CORE_SOURCES, found, strict=True):
+            _compile(compiler, SOURCE_DIR / name, making / path.name)
+        if compiler.is_zig and compiler.system != "none":
+            # Linking makes zig build its C library, which is most of the minute.
+            run([*compiler.command, "-shared", *(str(making / p.name) for p in found),
+                 *_ldflags(compiler, "first"), "-o", str(Path(work) / "first")])  # fmt: skip
+        # Another process may have been faster; its files are the same.
+        with contextlib.suppress(OSError):
+            making.rename(folder)
+    return found
+
+
 @functools.cache
-def _runtime_key(cc: tuple[str, ...]) -> str:
-    text = repr((sorted(runtime_sources().items()), cc, _cc_version(cc), CFLAGS, _ldflags(cc)))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _runtime_key(compiler: Compiler) -> str:
+    parts = sorted(runtime_sources().items()), compiler, compiler.version, CFLAGS, LDFLAGS, DENSE
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _cache_folder() -> Path:
@@ -269,14 +268,3 @@ def _move(built: Path, out: Path) -> None:
     """Rename within one file system: another process may be making or opening the same."""
     with tempfile.TemporaryDirectory(prefix=".making-", dir=out.parent) as beside:
         Path(shutil.copy(built, beside)).replace(out)
-
-
-def _run(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot start {shlex.join(command[:3])}: {error}") from error
-    if done.returncode != 0:
-        tail = "\n".join((done.stderr or done.stdout).splitlines()[-30:])
-        raise BuildFailed(f"{shlex.join(command)} failed:\n{tail}")
-    return done.stdout

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.fake_kernel import FAKE, fake_object
-from tvmconv import toolchain
-from tvmconv.errors import BuildFailed, EnvironmentProblem
+from tvmconv import compilers, toolchain
+from tvmconv.compilers import CHOICE
+from tvmconv.errors import BuildFailed, EnvironmentProblem, TargetError
 from tvmconv.runtime import wrapper_source
-from tvmconv.runtime.elf import defined_symbols, hide_symbols, text_bytes, undefined_symbols
+from tvmconv.runtime.objects import defined_symbols, hide_symbols, text_bytes, undefined_symbols
+from tvmconv.target import Target, Toolchain, load
 from tvmconv.toolchain import find_cc, link_shared, link_static
 
 
-@dataclass(frozen=True)
-class Machine:
-    triple: str
+def foreign(zig: str = "", gcc: str = "") -> Target:
+    """A machine that this one is not, with these names of compilers."""
+    return replace(load("pi4"), triple="m68k-linux-gnu", toolchain=Toolchain(zig, gcc))
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Set TVMCONV_TOOLCHAIN."""
+    monkeypatch.delenv(CHOICE, raising=False)
+    return lambda choice: monkeypatch.setenv(CHOICE, choice)
+
+
+@pytest.fixture
+def no_zig(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a machine without zig, and with every other program."""
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "zig" else f"/bin/{name}")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for cached in (compilers._native, compilers._cross):
+        cached.cache_clear()
+    yield
+    for cached in (compilers._native, compilers._cross):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def no_compiler(no_zig: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
 
 
 def test_cc_variable_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,17 +54,69 @@ def test_cc_variable_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_cc() == ("some-cc", "--flag")
 
 
-def test_cross_compiler_goes_by_the_triple(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_zig", "choose")
+def test_cross_compiler_goes_by_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "host-cc")
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    assert find_cc(Machine("sparc64-linux-gnu")) == ("/bin/sparc64-linux-gnu-gcc",)
+    assert find_cc(foreign(gcc="m68k-linux-gnu")) == ("/bin/m68k-linux-gnu-gcc",)
 
 
-def test_no_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvironmentProblem, match="pip install ziglang"):
-        find_cc(Machine("m68k-linux-gnu"))
+def test_zig_comes_first_for_another_machine(
+    choose: Callable[[str], None], no_zig: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    target = foreign(zig="m68k-linux-gnu.2.17", gcc="m68k-linux-gnu")
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", "m68k-linux-gnu.2.17")
+    assert find_cc(target) == zig
+    choose("gcc")
+    assert find_cc(target) == ("/bin/m68k-linux-gnu-gcc",)
+    choose("zig")
+    assert find_cc(target) == zig
+    assert find_cc(foreign(zig="m68k-linux-gnu")) == (*zig[:-1], "m68k-linux-gnu")
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("", "pip install 'tvmconv[cross]'` (the ziglang wheel) or `m68k-gcc` (Debian: gcc-m68k)"),
+        ("gcc", "allowed: `m68k-gcc`"),
+        ("zig", "allowed: `pip install"),
+        ("clang", f"{CHOICE}: got 'clang'; allowed: zig, gcc, or unset"),
+    ],
+)
+@pytest.mark.usefixtures("no_compiler")
+def test_no_compiler_says_what_to_install(
+    choice: str, words: str, choose: Callable[[str], None]
+) -> None:
+    if choice:
+        choose(choice)
+    with pytest.raises(EnvironmentProblem) as error:
+        find_cc(foreign(zig="m68k", gcc="m68k"))
+    assert words in str(error.value)
+
+
+@pytest.mark.usefixtures("no_compiler", "choose")
+def test_no_compiler_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(EnvironmentProblem, match="gcc or clang, or `pip install ziglang`"):
+        find_cc()
+
+
+def test_firmware_has_no_shared_libraries(tmp_path: Path) -> None:
+    try:
+        find_cc(load("cortex_m7"))
+    except EnvironmentProblem as problem:
+        pytest.skip(str(problem))
+    with pytest.raises(TargetError, match="static libraries alone"):
+        link_shared([], [], tmp_path / "a.so", load("cortex_m7"), own_runtime=True)
+
+
+def test_runtime_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TVMCONV_CACHE", str(tmp_path))
+    made = toolchain.runtime_objects(compilers.find_compiler())
+    stamps = [path.stat().st_mtime_ns for path in made]
+    assert toolchain.runtime_objects(compilers.find_compiler()) == made
+    assert [path.stat().st_mtime_ns for path in made] == stamps
+    assert [path.name for path in tmp_path.iterdir()] == [made[0].parent.name]
 
 
 def test_compiler_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.runtime.elf import text_bytes
+from tvmconv.runtime.objects import text_bytes
 from tvmconv.toolchain import cc_version
 
 from .answers import tensor_fills

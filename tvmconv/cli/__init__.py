@@ -6,6 +6,7 @@ the machine lacks something), 2 that the command line makes no sense.
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     # `bench --json FILE` writes the document and prints for people.
     output = Output(as_json=args.json is True)
+    logging.basicConfig(format="tvmconv: %(message)s")
+    logging.getLogger("tvmconv").setLevel(logging.INFO)
     try:
         return int(args.run(args, output))
     except TvmconvError as error:
