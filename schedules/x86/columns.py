@@ -53,7 +53,16 @@ def stages(task: Task) -> tuple[str, ...]:
     """In place needs unit stride, and no tap outside."""
     problem = task.problem
     in_place = not problem.is_padded and problem.axes[2].stride == 1
-    return ("none", "planes") if in_place else ("planes",)
+    if in_place:
+        return ("none", "planes")
+    return ("guarded", "planes") if guards(task) else ("planes",)
+
+
+def guards(task: Task) -> bool:
+    """Whether rows are read in place under masks: for depthwise layers, whose x is used once."""
+    problem = task.problem
+    masked = problem.padding_mode in ("zeros", "constant") and task.target.lanes >= 8
+    return masked and problem.icg == 1 and problem.axes[2].phases == 1
 
 
 def loads(task: Task, form: Form) -> float:
@@ -65,11 +74,23 @@ def loads(task: Task, form: Form) -> float:
     problem, lanes = task.problem, task.target.lanes
     shifted = 1.0 if problem.axes[2].taps == 1 else 2.0
     vectors = form.tile_oh * form.tile_ow / lanes
+    if form.stage == "guarded":
+        shifted *= _strided_loads(problem, form, lanes)
     if not unroll_taps(problem, form, lanes):
         return vectors * shifted + form.tile_oc
     h = problem.axes[1]
     distinct = ((form.tile_oh - 1) * h.stride + h.taps) / (form.tile_oh * h.taps)
     return vectors * shifted * min(1.0, distinct) + form.tile_oc / 2
+
+
+def _strided_loads(problem: Problem, form: Form, lanes: int) -> float:
+    """Loads and shuffles per vector where rows are read in place; unrolled taps share loads."""
+    w = problem.axes[2]
+    if w.stride == 1:
+        return 1.0
+    if unroll_taps(problem, form, lanes) < 2:
+        return w.stride + 1.0
+    return -(-(w.taps + w.stride - 1) // w.stride) * w.stride / w.taps + 0.5
 
 
 def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:

@@ -19,6 +19,8 @@ LOADS_PER_CYCLE = 2.0
 FMA_LATENCY_CYCLES = 5.0
 TILE_OVERHEAD_CYCLES = 10.0
 L3_BYTES_PER_CYCLE = 8.0
+# Of staged rows that do not fit the first-level cache: shifted loads from there cross cache lines.
+L2_BYTES_PER_CYCLE = 4.0
 # What a stream of weights from the second-level cache adds to a step.
 L2_CYCLES_PER_BYTE = 0.0025
 # LLVM needs registers for broadcasts as well; tiles that leave fewer measured 3 to 10 % slower.
@@ -40,7 +42,9 @@ def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> f
     """Cycles of one reduction step of one tile."""
     held = accumulators(form, target.lanes)
     fma = held / FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
-    step = max(fma, loads / LOADS_PER_CYCLE, FMA_LATENCY_CYCLES)
+    # Straight-line taps of one channel: the next tile starts before this one's sums are done.
+    latency = FMA_LATENCY_CYCLES / (2 if form.vector == "ow" and form.stage == "guarded" else 1)
+    step = max(fma, loads / LOADS_PER_CYCLE, latency)
     if held > target.registers - CROWDED_REGISTERS:
         step *= CROWDED_FACTOR
     if form.vector == "oc" and not form.per_lane:
@@ -73,8 +77,8 @@ def blocks(problem: Problem, form: Form) -> int:
 
 
 def staged_elems(problem: Problem, form: Form) -> float:
-    """Elements that the stage writes in one run."""
-    if form.stage == "none":
+    """Elements that the stage writes in one run; tests per tap in the lanes' place count as one."""
+    if form.stage == "none" or (form.stage == "guarded" and not form.per_lane):
         return 0.0
     window = window_elems(problem, form)
     channels = problem.icg * (form.blocks(problem) * form.tile_oc if form.per_lane else problem.g)
@@ -96,6 +100,11 @@ def window_elems(problem: Problem, form: Form) -> int:
     return (d.window(1) - d.low) * rows * columns
 
 
+def spills_l1(problem: Problem, vector: str) -> bool:
+    """Whether staged rows must fit the first-level cache: depthwise sums hide no loads."""
+    return vector == "ow" and problem.icg == 1 and problem.ocg == 1
+
+
 def memory_cycles(
     problem: Problem, form: Form, target: Target, stage_elem: float, store_elem: float
 ) -> float:
@@ -109,5 +118,7 @@ def memory_cycles(
         streamed += weights * runs
     if window > L2_SHARE * target.l2_bytes:
         streamed += window * runs * (1 if form.per_lane else form.blocks(problem))
+    if spills_l1(problem, form.vector) and form.stage == "planes" and window > target.l1_bytes:
+        streamed += window * runs * L3_BYTES_PER_CYCLE / L2_BYTES_PER_CYCLE
     stage = staged_elems(problem, form) * stage_elem
     return stage + prod(shape) * store_elem + STALLED * streamed / L3_BYTES_PER_CYCLE

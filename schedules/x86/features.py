@@ -27,7 +27,7 @@ STAGES = ("none", "guarded", "pixels", "planes", "transposed", "sample")
 
 def valid_rows(recipe: Recipe, task: Task, columns: Columns, limit: float) -> NDArray[np.bool_]:
     """As Recipe.invalid, for many configs."""
-    forms = Forms.of(recipe.problem(task), task.target, recipe.per_lane, columns)
+    forms = Forms.of(recipe, task, columns)
     fits = Tiles.of(recipe, task, columns).fits > 0
     even = forms.channel_blocks % forms.parts == 0
     inside = (forms.stage != "none") | forms.covers(task.problem)
@@ -39,7 +39,7 @@ def valid_rows(recipe: Recipe, task: Task, columns: Columns, limit: float) -> ND
 def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
     """Some thirty columns for configs of a recipe."""
     problem, target = recipe.problem(task), task.target
-    forms = Forms.of(problem, target, recipe.per_lane, columns)
+    forms = Forms.of(recipe, task, columns)
     tiles = Tiles.of(recipe, task, columns)
     compute = forms.compute_cycles(tiles)
     stage_elem, store_elem = recipe.stage_elem(problem), recipe.store_elem(problem)

@@ -100,6 +100,7 @@ class Forms:
 
     problem: Problem
     target: Target
+    vector: str
     per_lane: bool
     stage: NDArray[Any]
     tile_oc: Floats
@@ -110,18 +111,17 @@ class Forms:
     parts: Floats
 
     @classmethod
-    def of(
-        cls, problem: Problem, target: Target, per_lane: bool, columns: Mapping[str, NDArray[Any]]
-    ) -> Forms:
+    def of(cls, recipe: Recipe, task: Task, columns: Mapping[str, NDArray[Any]]) -> Forms:
         """Blocks are rounded up to whole tiles."""
         tile_oc, tile_oh, tile_ow, block_oh, block_ow, parts = (
             columns[name].astype(np.float64)
             for name in ("tile_oc", "tile_oh", "tile_ow", "block_oh", "block_ow", "parts")
         )
         return cls(
-            problem=problem,
-            target=target,
-            per_lane=per_lane,
+            problem=recipe.problem(task),
+            target=task.target,
+            vector=recipe.vector,
+            per_lane=recipe.per_lane,
             stage=columns["stage"],
             tile_oc=tile_oc,
             tile_oh=tile_oh,
@@ -204,7 +204,10 @@ class Forms:
         problem = self.problem
         lanes = self.channel_blocks * self.tile_oc if self.per_lane else float(problem.g)
         written = max(1, problem.n) * self.windows * self.window_elems * problem.icg * lanes
-        return np.where(self.stage == "none", 0.0, written)
+        in_place = self.stage == "none"
+        if not self.per_lane:
+            in_place = in_place | (self.stage == "guarded")
+        return np.where(in_place, 0.0, written)
 
     def compute_cycles(self, tiles: Tiles) -> Floats:
         """As cost.compute_cycles."""
@@ -219,6 +222,10 @@ class Forms:
         again = 1.0 if self.per_lane else self.channel_blocks
         streamed = np.where(weights + window > share, weights * runs, 0.0)
         streamed += np.where(window > share, window * runs * again, 0.0)
+        if cost.spills_l1(problem, self.vector):
+            spilled = (self.stage == "planes") & (window > self.target.l1_bytes)
+            pace = cost.L3_BYTES_PER_CYCLE / cost.L2_BYTES_PER_CYCLE
+            streamed += np.where(spilled, window * runs * pace, 0.0)
         stalled = cost.STALLED * streamed / cost.L3_BYTES_PER_CYCLE
         return self.staged_elems * stage_elem + self.outputs * store_elem + stalled
 

@@ -22,6 +22,7 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
+from tvmconv.lower.guarded import GUARDED
 from tvmconv.lower.rows import ROWS
 from tvmconv.problem import Problem
 
@@ -92,8 +93,12 @@ def _tile_output(
     sch.reorder(*outer, *inner, th, tw, v)
     _store_tile(sch, th, tw, v, problem, form, nest)
     if form.stage == "guarded":
-        for loop in (row, column):
-            sch.annotate(loop, "pragma_loop_partition_hint", 1)
+        if int(sch.get(row).extent) > 1:
+            sch.annotate(row, "pragma_loop_partition_hint", 1)
+        if form.vector == "oc":
+            sch.annotate(column, "pragma_loop_partition_hint", 1)
+        else:
+            sch.unroll(column)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     return parallel, column
@@ -139,7 +144,10 @@ def _reduce_in_registers(
     sch.reorder(kd, *((kw, kh) if nest.rows_innermost else (kh, kw)), ic, *tile, lane)
     for loop in tile:
         sch.unroll(loop)
-    sch.vectorize(lane)
+    if form.stage == "guarded" and form.vector == "ow":
+        sch.annotate(lane, GUARDED, nest.lanes)
+    else:
+        sch.vectorize(lane)
     if nest.unroll_ic > 1:
         _, inner = sch.split(ic, [None, nest.unroll_ic])
         sch.unroll(inner)
@@ -148,8 +156,7 @@ def _reduce_in_registers(
         loop = (kd, kh, kw)[i]
         if depth < nest.unroll_taps and not problem.axes[i].is_uneven:
             sch.unroll(loop)
-        # Offsets move samples, so a tap whose regular place is padding still counts.
-        elif form.stage != "sample" and worth_clipping(problem, i):
+        elif worth_clipping(problem, i) and may_clip(form, i):
             sch.annotate(loop, CLIP, i)
     return kd
 
@@ -158,6 +165,14 @@ def worth_clipping(problem: Problem, i: int) -> bool:
     """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
     axis = problem.axes[i]
     return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)
+
+
+def may_clip(form: Form, i: int) -> bool:
+    """Whether a tap whose regular place is padding for a whole tile adds nothing.
+
+    Offsets move samples; and where each lane has its own tests, the lanes' columns differ.
+    """
+    return form.stage != "sample" and not (form.stage == "guarded" and form.vector == "ow" and i)
 
 
 def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, nest: Nest) -> None:

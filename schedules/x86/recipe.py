@@ -28,6 +28,8 @@ from .nest import Nest, schedule_nest
 
 # Tiles whose blocks are searched; the ranking of tiles hardly depends on the blocks.
 TILES_TO_BLOCK = 6
+# The same where there are no blocks to search.
+TILES_UNBLOCKED = 18
 # Scratch memory of a kernel stays below 4 MB, unless a single tile needs more.
 WINDOW_LIMIT_BYTES = 3_500_000
 # Into how many rows and columns of blocks an output is split at most.
@@ -163,13 +165,18 @@ class Recipe:
         blocked: list[Config] = []
         for stage in self.stages(task):
             tiles = sorted(self._tiles_that_fit(task, stage), key=lambda c: self.cycles(task, c))
-            blocked += [c for t in tiles[:TILES_TO_BLOCK] for c in self._blocked(task, t)]
+            few = TILES_TO_BLOCK if self._has_blocks(task, stage) else TILES_UNBLOCKED
+            blocked += [c for t in tiles[:few] for c in self._blocked(task, t)]
         if task.threads > 1:
             blocked.sort(key=lambda c: self.cycles(task, c))
             blocked = [c for b in blocked[:TILES_TO_BLOCK] for c in self._split(task, b)]
         if blocked:
             return tuple(dict.fromkeys(blocked))
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
+
+    def _has_blocks(self, task: Task, stage: str) -> bool:
+        """Whether blocks matter: not to one thread that copies nothing and uses x once."""
+        return self.per_lane or stage != "guarded" or task.threads > 1
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
         """Register tiles, each as a config whose block is the whole output."""
@@ -189,8 +196,13 @@ class Recipe:
     def _blocked(self, task: Task, tile: Config) -> Iterator[Config]:
         """Blocks from the whole output down to the first whose window takes a third of L2."""
         _, h, w = self.problem(task).axes
+        if not self._has_blocks(task, tile.text("stage")):
+            yield tile
+            return
         # x spread over lanes is as large as icg copies; an eighth of L2 measured 10 % faster there.
         limit = task.target.l2_bytes // (8 if self.per_lane and self.problem(task).icg > 1 else 3)
+        if cost.spills_l1(self.problem(task), self.vector):
+            limit = task.target.l1_bytes // 2
         columns, rows = even_splits(w.quotients, MOST_COLUMNS), even_splits(h.quotients, MOST_ROWS)
 
         def sized(block_oh: int, block_ow: int) -> tuple[Config, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tvmconv as tc
+from tests.numeric.test_guarded_rows import SPECS as IN_PLACE
 from tvmconv.spec import ConvSpec
 
 ROOT = Path(__file__).parent.parent.parent
@@ -106,6 +107,7 @@ FORCED |= {
     ]
     for algorithm in ("x86.direct", "winograd")
 }
+FORCED["masked rows"] = [f"x86.columns:{spec}" for spec in IN_PLACE.values() if not spec.activation]
 TEXTS = {name: [str(spec) for spec in specs] for name, specs in BATCHES.items()} | FORCED
 
 

@@ -13,6 +13,7 @@ from tvm import s_tir, tirx
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
 from tvmconv.lower.clip import clip_taps, tap_bounds
+from tvmconv.lower.guarded import vectorize_guarded
 from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
 from tvmconv.lower.rows import vectorize_rows
@@ -78,8 +79,10 @@ def to_loops(
         bounds = {} if clipped is None else tap_bounds(func, clipped, declaration.order)
         func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
         func = vectorize_rows(insert_prefetches(_run(_TO_LOOPS, func)))
-    placed = place_outputs(func, declaration.placements, declaration.result)
-    if not declaration.repeats:
+        guarded = vectorize_guarded(func)
+    placed = place_outputs(guarded or func, declaration.placements, declaration.result)
+    # TVM fails on a repeated mask of constants.
+    if guarded is not None or not declaration.repeats:
         placed = placed.with_attr(REPEATS, False)
     return placed.with_attr("global_symbol", symbol)
 

@@ -14,7 +14,7 @@ import tvm_ffi
 from tvm import ir, tirx
 
 from tvmconv.declare.declaration import Placement
-from tvmconv.lower.masked import replace, slope
+from tvmconv.lower.masked import lane_mask, masked_load, masked_store, replace, slope
 
 Expr = Any
 
@@ -49,7 +49,7 @@ def place_outputs(
         others = [g for g in guards if not _uses(g, loop.loop_var)]
         assert placement is not None
         store = tirx.BufferStore(target, loop.body.value, [placement.offset(*loop.body.indices)])
-        both = _masked(loop, store, tirx.all(*by_lane)) or _whole_or_scalar(loop, store, by_lane)
+        both = _masked(loop, store, by_lane) or _whole_or_scalar(loop, store, by_lane)
         return tirx.IfThenElse(tirx.all(*others), both, None) if others else both
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
@@ -84,45 +84,40 @@ def _whole_or_scalar(loop: tirx.For, store: tirx.BufferStore, guards: Sequence[E
     )
 
 
-def _masked(loop: tirx.For, store: tirx.BufferStore, guard: Expr) -> tirx.Stmt | None:
+def _masked(loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr]) -> tirx.Stmt | None:
     """A masked store of the lanes that exist; None where elements are not neighbours.
 
     One path for whole and partial vectors: with a branch between them LLVM spilled accumulators
-    (a 1x1 layer with bias ran at half speed). The value goes through a small buffer first, since a
-    masked load of the accumulators themselves would keep them out of registers. What the value
-    reads of the residual is masked as well: the lanes beyond may lie beyond the tensor.
+    (a 1x1 layer with bias ran at half speed). The value goes through a small buffer first, where
+    TVM makes a vector of it. What the value reads of the residual is masked as well: the lanes
+    beyond may lie beyond the tensor.
     """
-    at = store.indices[0]
-    extent = int(loop.extent)
-    is_vector = extent & (extent - 1) == 0
-    if not (is_vector and slope(at, loop.loop_var) == 1):
+    at, lane, lanes = store.indices[0], loop.loop_var, int(loop.extent)
+    mask = lane_mask(guards, lane, loop.min, lanes)
+    if lanes & (lanes - 1) or slope(at, lane) != 1 or mask is None:
         return None
-    lane = loop.loop_var
+    first = replace(at, lane, loop.min)
     steps: list[tirx.Stmt] = []
+    tails: list[tirx.Buffer] = []
 
-    def masked_copy(name: str, source: Expr) -> tirx.Buffer:
-        kept = tirx.decl_buffer((extent,), "float32", name=name)
-        copy = tirx.IfThenElse(guard, tirx.BufferStore(kept, source, [lane]), None)
-        steps.extend([tirx.AllocBuffer(kept), _loop(loop, tirx.ForKind.VECTORIZED, copy)])
-        return kept
-
-    masked: list[Expr] = []
-
-    def mask(load: ir.TensorLoad) -> Expr:
+    def masked_residual(load: ir.TensorLoad) -> Expr:
         if load.source.name != "residual":
             return load
         # Every occurrence reads the element that is written, so one copy serves all.
-        if not masked:
-            masked.append(tirx.BufferLoad(masked_copy("residual_tail", load), [lane]))
-        return masked[0]
+        if not tails:
+            tails.append(tirx.decl_buffer((lanes,), "float32", name="residual_tail"))
+            start = replace(load.indices[0], lane, loop.min)
+            read = masked_load(load.source, [start], lanes, mask)
+            whole = [tirx.Ramp(0, 1, lanes)]
+            steps.extend([tirx.AllocBuffer(tails[0]), tirx.BufferStore(tails[0], read, whole)])
+        return tirx.BufferLoad(tails[0], [lane])
 
-    value = tvm_ffi.structural_map(store.value, (ir.TensorLoad, mask))
-    tail = tirx.decl_buffer((extent,), "float32", name="tail")
-    fill = tirx.BufferStore(tail, value, [lane])
-    steps.extend([tirx.AllocBuffer(tail), _loop(loop, tirx.ForKind.VECTORIZED, fill)])
-    out = tirx.BufferStore(store.buffer, tirx.BufferLoad(tail, [lane]), [at])
-    steps.append(_loop(loop, tirx.ForKind.VECTORIZED, tirx.IfThenElse(guard, out, None)))
-    return tirx.SeqStmt(steps)
+    value = tvm_ffi.structural_map(store.value, (ir.TensorLoad, masked_residual))
+    tail = tirx.decl_buffer((lanes,), "float32", name="tail")
+    fill = _loop(loop, tirx.ForKind.VECTORIZED, tirx.BufferStore(tail, value, [lane]))
+    kept = tirx.BufferLoad(tail, [tirx.Ramp(0, 1, lanes)])
+    written = masked_store(store.buffer, kept, [first], lanes, mask)
+    return tirx.SeqStmt([*steps, tirx.AllocBuffer(tail), fill, written])
 
 
 def _loop(loop: tirx.For, kind: int, body: tirx.Stmt) -> tirx.For:

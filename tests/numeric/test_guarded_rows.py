@@ -1,0 +1,80 @@
+"""Channels-first depthwise layers that read rows of x in place, under masks and by shuffles."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+import tvmconv as tc
+from tests.numeric.proving import named
+from tvmconv.spec import ConvSpec
+from tvmconv.target import load
+from tvmconv.template import Task, get_template
+
+COLUMNS = "x86.columns"
+SPECS: dict[str, ConvSpec] = {
+    "same": tc.conv2d((1, 5, 14, 14), 5, 3, padding=1, groups=5, bias=True, activation="relu"),
+    "narrow": tc.conv2d((1, 6, 7, 7), 6, 3, padding=1, groups=6),
+    "one_column": tc.conv2d((1, 4, 5, 1), 4, 3, padding=1, groups=4),
+    "whole_vectors": tc.conv2d((1, 3, 9, 32), 3, 3, padding=1, groups=3),
+    "stride_2": tc.conv2d((1, 5, 13, 29), 5, 3, padding=1, stride=2, groups=5, residual=True),
+    "stride_2_even": tc.conv2d((1, 5, 12, 112), 5, 3, padding=1, stride=2, groups=5),
+    "stride_2_wide_kernel": tc.conv2d((1, 4, 11, 14), 4, 5, padding=2, stride=2, groups=4),
+    "stride_3": tc.conv2d((2, 3, 10, 47), 3, 4, padding=3, stride=3, groups=3),
+    "stride_over_kernel": tc.conv2d((1, 3, 9, 33), 3, 2, padding=1, stride=4, groups=3),
+    "sides_differ": tc.conv2d((1, 3, 8, 18), 3, 3, padding=((0, 2), (1, 0)), stride=2, groups=3),
+    "dilated": tc.conv2d((1, 3, 12, 37), 3, 3, padding=2, dilation=2, groups=3),
+    "dilated_stride": tc.conv2d((1, 3, 12, 37), 3, 3, padding=3, dilation=3, stride=2, groups=3),
+    "constant": tc.conv2d(
+        (1, 3, 6, 19), 3, 3, padding=1, groups=3, padding_mode="constant", pad_value=2.0
+    ),
+    "multiplier": tc.conv2d((1, 4, 9, 20), 12, 3, padding=1, stride=2, groups=4, scale_shift=True),
+    "line": tc.conv1d((2, 6, 75), 6, 7, padding="causal", dilation=2, groups=6),
+    "volume": tc.conv3d((1, 4, 5, 6, 18), 4, 3, padding=1, stride=(1, 2, 2), groups=4),
+    "many_taps": tc.conv2d((1, 2, 40, 40), 2, 13, padding=6, groups=2),
+}
+
+
+@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@named(SPECS)
+def test_every_tile(spec: ConvSpec, level: str) -> None:
+    target = load(level)
+    if not target.runs_here:
+        pytest.skip(f"needs {target.isa}")
+    shortlist = get_template(COLUMNS).shortlist(Task(spec, target))
+    tiles = [c for c in shortlist if c.text("stage") == "guarded"]
+    assert tiles
+    for config in (tiles[0], tiles[-1]):
+        kernel: tc.Kernel = tc.compile(spec, target, algorithm=COLUMNS, config=config)
+        tc.validate(kernel).require()
+
+
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(
+    size=st.tuples(st.integers(1, 20), st.integers(1, 70)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    padding=st.integers(1, 4),
+    channels=st.integers(2, 5),
+)
+def test_random(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int,
+    dilation: int,
+    padding: int,
+    channels: int,
+) -> None:
+    window = [i + 2 * padding - (k - 1) * dilation for i, k in zip(size, kernel, strict=True)]
+    hypothesis.assume(min(window) >= 1)
+    spec = tc.conv2d(
+        (1, channels, *size),
+        channels,
+        kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        groups=channels,
+    )
+    kernel_: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS)
+    tc.validate(kernel_).require()
