@@ -42,6 +42,8 @@ FEW_TERMS = 4
 def schedule_fft(declaration: Declaration, problem: Problem, form: FftForm) -> s_tir.Schedule:
     """Apply all steps to ``run``."""
     sch = s_tir.Schedule(declaration.prim_func())
+    # Local memory is not shared: beside a row of samples the sums would be kept out of registers.
+    sch.set_scope(sch.get_sblock("conv"), 0, "local")
     parallel, tile = _store(sch, problem, form)
     innermost = _transform_back(sch, form, tile)
     _multiply(sch, innermost if form.fused else parallel, problem, form)

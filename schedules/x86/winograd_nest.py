@@ -34,6 +34,9 @@ def schedule_winograd(
 ) -> s_tir.Schedule:
     """Apply all steps to a Winograd declaration."""
     sch = s_tir.Schedule(declaration.prim_func())
+    # Local memory is not shared: beside a row of y the sums would be kept out of registers.
+    for stage in ("conv", "half_v", "half_y") if form.h.filtering.alpha > 1 else ("conv",):
+        sch.set_scope(sch.get_sblock(stage), 0, "local")
     store = _store_pixels if form.channels_last else _store_rows
     parallel, phase, chunk = store(sch, form, parts)
     _multiply(sch, chunk, problem, form, prefetch)
