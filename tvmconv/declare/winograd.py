@@ -206,22 +206,21 @@ def _transform_output(problem: Problem, form: WinogradForm, gemm: te.Tensor) -> 
 
     def value(*index: Expr) -> Expr:
         band_h, i, sub_h, band_w, j, sub_w, lane = index[9:]
-        tile_w = band_w * w.step + sub_w
-        if form.spare_columns:
-            tile_w = te.min(tile_w, w.tiles - 1)
-        t = (band_h * h.step + sub_h) * w.tiles + tile_w
+        t = (band_h * h.step + sub_h) * w.tiles + band_w * w.step + sub_w
         if half is None:
             return along_w(index[:9], t, 0, j, lane)
         products = [half[(*index[:9], t, a, j, lane)] for a in range(h.filtering.alpha)]
         return _pick(h.filtering.transform_output(products), i)
 
     # Rows and columns as band, output of a tile and sub-image, so that exactly a tile is computed.
-    bands_w = form.columns // (w.m * w.step)
     tile = te.compute(
-        (*outer, h.block, h.m, h.step, bands_w, w.m, w.step, form.tile_oc), value, name="ytile"
+        (*outer, h.block, h.m, h.step, w.block, w.m, w.step, form.tile_oc), value, name="ytile"
     )
 
     def at(index: Sequence[Expr], row: Expr, column: Expr, lane: Expr) -> Expr:
+        if form.spare_columns:
+            # Columns that fill the last square are not stored: any value will do.
+            column = te.min(column, w.outputs - 1)
         return tile[(*index, *h.parts(row), *w.parts(column), lane)]
 
     if form.channels_last:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lcm, prod
+from math import prod
 from typing import Any
 
 from tvmconv.declare.direct import TRANSPOSE_UNIT
@@ -112,8 +112,7 @@ class WinogradForm:
         """Columns of one block of ``out``: whole squares of the transposition, channels-first."""
         if self.channels_last:
             return self.w.outputs
-        unit = lcm(TRANSPOSE_UNIT, self.w.m * self.w.step)
-        return -(-self.w.outputs // unit) * unit
+        return -(-self.w.outputs // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
 
     @property
     def spare_columns(self) -> int:
