@@ -21,8 +21,8 @@ from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
-from .nest import MAX_UNROLLED_FMAS
-from .recipe import FEW_CHANNELS, Recipe, tile_choices
+from ..nests.nest import MAX_UNROLLED_FMAS
+from ..nests.recipe import FEW_CHANNELS, Recipe, tile_choices
 
 
 def supports(task: Task) -> str | None:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from tvmconv.declare import declare_deformable
 from tvmconv.template import Task, register
 
+from ..nests.recipe import Recipe
 from . import direct
-from .recipe import Recipe
 
 
 def supports(task: Task) -> str | None:

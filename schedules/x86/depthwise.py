@@ -21,8 +21,8 @@ from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
-from .nest import MAX_UNROLLED_FMAS
-from .recipe import Recipe, tile_choices
+from ..nests.nest import MAX_UNROLLED_FMAS
+from ..nests.recipe import Recipe, tile_choices
 
 # Taps up to here are unrolled with a tile of seven columns.
 SHORT_TAPS = 9

@@ -19,7 +19,7 @@ from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
-from .recipe import Recipe, input_stages, tile_choices
+from ..nests.recipe import Recipe, input_stages, tile_choices
 
 TILE_OH = (1, 2, 3, 4, 6, 7, 8)
 TILE_OW = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 24, 28)

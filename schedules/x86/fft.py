@@ -5,7 +5,7 @@
         for bin, register tile:         product = spectrum * packed[bin][k]      (complex)
         for tile, vector of channels:   columns back, rows back, y[tile] = epilogue(...)
 
-(schedules/x86/fft_nest.py draws it whole.) The work per output grows with the logarithm of the
+(schedules/nests/fft_nest.py draws it whole.) The work per output grows with the logarithm of the
 kernel, not with its taps, so it pays from about 7x7, and for long 1-D kernels. Lanes hold
 independent transforms: a butterfly is plain vector arithmetic and nothing is ever shuffled. Tiles
 in the manner of Mathieu, Henaff and LeCun, "Fast Training of Convolutional Networks through FFTs"
@@ -31,8 +31,8 @@ from tvmconv.problem import Axis, Problem
 from tvmconv.space import Config, ConfigSpace, Value
 from tvmconv.template import Features, Task, Template, register
 
-from . import fft_cost
-from .fft_nest import schedule_fft, schedule_fft_packing
+from ..nests import fft_cost
+from ..nests.fft_nest import schedule_fft, schedule_fft_packing
 
 Choices = tuple[Value, ...]
 # Samples of a transform: 2^a or 3 * 2^a, so that some size is never far above what is needed.

@@ -18,8 +18,8 @@ from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 from tvmconv.template import Task, register
 
+from ..nests.recipe import Recipe, tile_choices
 from . import direct
-from .recipe import Recipe, tile_choices
 
 # Ranks it behind every template that knows the spec's shape.
 PLAIN_FACTOR = 4.0

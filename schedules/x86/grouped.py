@@ -18,8 +18,8 @@ from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
+from ..nests.recipe import Recipe, tile_choices
 from . import depthwise
-from .recipe import Recipe, tile_choices
 
 MOST_CHANNELS_PER_GROUP = 16
 

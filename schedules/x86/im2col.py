@@ -20,9 +20,9 @@ from tvmconv.declare import Form, declare_im2col
 from tvmconv.problem import Problem
 from tvmconv.template import Task, register
 
+from ..nests.cost import L2_SHARE, LOADS_PER_CYCLE
+from ..nests.recipe import Recipe, input_stages
 from . import direct
-from .cost import L2_SHARE, LOADS_PER_CYCLE
-from .recipe import Recipe, input_stages
 
 # Weights from the third-level cache, read front to back.
 STREAM_BYTES_PER_CYCLE = 16.0

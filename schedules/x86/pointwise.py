@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from tvmconv.template import Task, register
 
+from ..nests.recipe import Recipe, input_stages
 from . import direct
-from .recipe import Recipe, input_stages
 
 
 def supports(task: Task) -> str | None:

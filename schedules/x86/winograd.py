@@ -39,8 +39,8 @@ from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy
 from tvmconv.winograd import POINTS
 
-from .winograd_cost import SCRATCH_LIMIT_BYTES, SPARE_REGISTERS, Plan
-from .winograd_nest import schedule_winograd
+from ..nests.winograd_cost import SCRATCH_LIMIT_BYTES, SPARE_REGISTERS, Plan
+from ..nests.winograd_nest import schedule_winograd
 
 # Longest filter per axis; beyond, alpha = 8 leaves fewer than four outputs and rounding grows.
 MOST_TAPS = 5

@@ -102,7 +102,7 @@ def test_a_hundred_thousand_configs_take_less_than_two_seconds() -> None:
 
 
 def test_order_of_stages_is_known() -> None:
-    features = importlib.import_module("tvmconv.schedules.x86.features")
+    features = importlib.import_module("tvmconv.schedules.nests.features")
     for template_id in CASES:
         for spec in CASES[template_id]:
             task = Task(spec, load("x86_64_v3"))

@@ -17,16 +17,13 @@ from tvmconv.target import load
 from tvmconv.template import Task, Template, get_template, register, templates
 
 SPEC = tc.conv2d((1, 8, 9, 9), 8, 3)
-# Files that hold what the templates of a family share.
-SHARED = {"cost", "nest", "recipe", "forms", "features"}
-SHARED |= {f"{name}_{part}" for name in ("winograd", "fft") for part in ("cost", "nest")}
 
 
 def test_id_is_the_path_of_the_file() -> None:
     package = importlib.import_module("tvmconv.schedules.x86")
     files = {path.stem for folder in package.__path__ for path in Path(folder).glob("*.py")}
     found = {template.id for template in templates("x86")}
-    assert found == {f"x86.{name}" for name in files - SHARED - {"__init__"}}
+    assert found == {f"x86.{name}" for name in files - {"__init__"}}
 
 
 @pytest.mark.parametrize("template_id", [t.id for t in templates("x86")])

@@ -1,0 +1,1 @@
+"""Loop nests, recipes and predictions that the templates share; targets give the facts."""
