@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,61 @@ def test_columns_say_what_single_configs_say(
         for config, row, reason in zip(some, features["log_cycles"], wide, strict=True):
             if reason is None:
                 assert row == pytest.approx(np.log(recipe.makespan(task, config)), abs=1e-9)
+
+
+@st.composite
+def unit_strides(draw: st.DrawFn) -> ConvSpec:
+    """Specs that Winograd takes: unit stride, or transposed by the stride that divides the taps."""
+    ic, oc, groups = (
+        draw(st.integers(1, 40)),
+        draw(st.integers(1, 70)),
+        draw(st.sampled_from((1, 2))),
+    )
+    channels = (groups * (ic + 1), groups * oc)
+    layout = draw(st.sampled_from(("NCHW", "NHWC")))
+    size = draw(st.tuples(st.integers(9, 40), st.integers(9, 40)))
+    shape = (1, channels[0], *size) if layout == "NCHW" else (1, *size, channels[0])
+    if draw(st.booleans()):
+        return tc.conv_transpose2d(
+            shape, channels[1], 4, stride=2, padding=1, groups=groups, layout=layout
+        )
+    kernel = draw(st.sampled_from(((3, 3), (5, 5), (1, 3), (2, 4))))
+    return tc.conv2d(
+        shape,
+        channels[1],
+        kernel,
+        padding=draw(st.integers(0, 2)),
+        dilation=draw(st.sampled_from((1, 2))),
+        groups=groups,
+        layout=layout,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(unit_strides(), st.sampled_from(LEVELS).map(load), SEEDS)
+def test_winograds_columns_say_what_its_forms_say(
+    spec: ConvSpec, target: Target, seed: int
+) -> None:
+    task, template = Task(spec, target), get_template("x86.winograd")
+    assert template.supports(task) is None
+    winograd = importlib.import_module("tvmconv.schedules.x86.winograd")
+    space, problem = template.space(task), task.problem
+    indices = np.random.default_rng(seed).integers(0, space.grid_size, 20)
+    some = [space.at(int(i)) for i in indices]
+    plan = winograd.Plan.of(task, columns_of(some))
+    for row, config in enumerate(some):
+        form = winograd.form(task, config)
+        v_elems = form.windows(problem)[0] * form.tiles * form.channels_in(problem)
+        points = form.h.filtering.alpha * form.w.filtering.alpha
+        assert plan.tiles[row] == form.tiles
+        assert plan.points[row] == points
+        assert plan.blocks_oc[row] == form.blocks(problem)
+        assert plan.v_bytes[row] == 4 * points * v_elems
+        assert plan.h.window[row] == form.h.window
+        assert plan.w.window[row] == form.w.window
+        phases = form.h.axis.phases * form.w.axis.phases
+        assert plan.weight_bytes[row] * problem.g * phases == 4 * form.weight_elems(problem)
+        assert plan.runs[row] == prod(form.phase_shape(problem))
 
 
 @pytest.mark.parametrize("template_id", CASES)
