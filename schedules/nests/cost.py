@@ -21,6 +21,8 @@ TILE_OVERHEAD_CYCLES = 10.0
 L3_BYTES_PER_CYCLE = 8.0
 # Of staged rows that do not fit the first-level cache: shifted loads from there cross cache lines.
 L2_BYTES_PER_CYCLE = 4.0
+# Indices are 32 bits wide, those of stages over all blocks as well.
+MOST_ELEMS = 2**31 - 1
 # What a stream of weights from the second-level cache adds to a step.
 L2_CYCLES_PER_BYTE = 0.0025
 # LLVM needs registers for broadcasts as well; tiles that leave fewer measured 3 to 10 % slower.

@@ -64,6 +64,12 @@ def scratch_bytes(problem: Problem, form: FftForm) -> int:
     return 4 * (spectrum_elems(problem, form) + product_elems(problem, form) + 3 * tile)
 
 
+def stage_elems(problem: Problem, form: FftForm) -> int:
+    """Elements of the largest stage over all groups and blocks of tiles, as it is declared."""
+    blocks = form.groups(problem) * form.tile_blocks(problem)
+    return blocks * max(spectrum_elems(problem, form), product_elems(problem, form))
+
+
 @dataclass(frozen=True)
 class Parts:
     """Cycles of one block of tiles by what they are spent on."""

@@ -181,8 +181,15 @@ class Plan:
             & (self.blocks_oc // self.chunk == asked["chunks"])
             & (asked["chunks"] % asked["parts"] == 0)
             & (self.window_bytes + self.v_bytes + self.gemm_bytes <= SCRATCH_LIMIT_BYTES)
+            & (self.stage_elems <= cost.MOST_ELEMS)
         )
         return fits
+
+    @property
+    def stage_elems(self) -> Array:
+        """Elements of the largest stage over all blocks and chunks, as it is declared."""
+        gemm = self.gemm_bytes * self.depth * self.blocks_oc // self.chunk
+        return self.runs * np.maximum(self.v_bytes, gemm) / 4
 
     @property
     def step_cycles(self) -> Array:

@@ -31,7 +31,7 @@ from tvmconv.problem import Axis, Problem
 from tvmconv.space import Config, ConfigSpace, Value
 from tvmconv.template import Features, Task, Template, register
 
-from ..nests import fft_cost
+from ..nests import cost, fft_cost
 from ..nests.fft_nest import schedule_fft, schedule_fft_packing
 
 Choices = tuple[Value, ...]
@@ -136,6 +136,8 @@ def invalid(task: Task, config: Config) -> str | None:
         return "fewer tiles than in a block"
     if fft_cost.scratch_bytes(problem, form) > SCRATCH_LIMIT_BYTES and form.block > form.tile_t:
         return f"the spectra exceed {SCRATCH_LIMIT_BYTES} bytes"
+    if fft_cost.stage_elems(problem, form) > cost.MOST_ELEMS:
+        return f"all spectra exceed {cost.MOST_ELEMS} elements"
     return None
 
 

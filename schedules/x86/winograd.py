@@ -39,6 +39,7 @@ from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy
 from tvmconv.winograd import POINTS
 
+from ..nests import cost
 from ..nests.winograd_cost import SCRATCH_LIMIT_BYTES, SPARE_REGISTERS, Plan
 from ..nests.winograd_nest import schedule_winograd
 
@@ -133,7 +134,10 @@ def invalid(task: Task, config: Config) -> str | None:
         return f"the channels make {chunks} chunks"
     if chunks % config.integer("parts"):
         return "parts must divide the chunks"
-    if not Plan.of(task, columns_of([config])).valid[0]:
+    plan = Plan.of(task, columns_of([config]))
+    if plan.stage_elems[0] > cost.MOST_ELEMS:
+        return f"all products exceed {cost.MOST_ELEMS} elements"
+    if not plan.valid[0]:
         return f"needs more than {SCRATCH_LIMIT_BYTES} bytes of scratch memory"
     return None
 
