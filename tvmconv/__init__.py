@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tvmconv.errors import EnvironmentProblem as EnvironmentProblem
     from tvmconv.errors import InvalidConfig as InvalidConfig
     from tvmconv.errors import Mismatch as Mismatch
+    from tvmconv.errors import ProgramFailed as ProgramFailed
     from tvmconv.errors import RecordsError as RecordsError
     from tvmconv.errors import SpecError as SpecError
     from tvmconv.errors import TargetError as TargetError
@@ -61,6 +62,7 @@ _ERRORS = (
     "EnvironmentProblem",
     "InvalidConfig",
     "Mismatch",
+    "ProgramFailed",
     "RecordsError",
     "SpecError",
     "TargetError",

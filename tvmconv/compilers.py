@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tvmconv.errors import BuildFailed, EnvironmentProblem
-from tvmconv.target import Target, Toolchain, this_machine
+from tvmconv.target import Target, Toolchain
 
 # Which of the two compiles for a target: "zig", "gcc", or, unset, what is there.
 CHOICE: Final = "TVMCONV_TOOLCHAIN"
@@ -60,12 +60,17 @@ def find_cc(target: Target | None = None) -> tuple[str, ...]:
     return find_compiler(target).command
 
 
-def find_compiler(target: Target | None = None) -> Compiler:
+def find_compiler(target: Target | None = None, *, static: bool = False) -> Compiler:
     """The C compiler for `target` (default: this machine).
 
     For this machine $CC is taken first, then cc, gcc and clang, then zig. For another one zig, then
     the cross compiler of Debian. The variable TVMCONV_TOOLCHAIN decides: "zig" also takes it for
     this machine, with the target's oldest glibc; "gcc" never takes it.
+
+    Args:
+        target: what to compile for.
+        static: for programs that need nothing on the device; zig then takes musl's C library. For
+            this machine's own system it is the same as without.
 
     Raises:
         EnvironmentProblem: there is none; says what to install.
@@ -75,10 +80,13 @@ def find_compiler(target: Target | None = None) -> Compiler:
         raise EnvironmentProblem(CHOICE, choice, "zig, gcc, or unset")
     if target is None:
         return _native(Toolchain(), choice, os.environ.get("CC", ""))
-    here = (target.machine, target.system) == (this_machine(), sys.platform)
-    if here:
-        return _native(target.toolchain, choice, os.environ.get("CC", ""))
-    return _cross(target.id, target.toolchain, target.system, choice)
+    toolchain = target.toolchain
+    if target.is_this_machine:
+        return _native(toolchain, choice, os.environ.get("CC", ""))
+    if static and target.system == "linux":
+        flags = (*toolchain.gcc_flags, "-static")
+        toolchain = replace(toolchain, zig=toolchain.zig_static, gcc_flags=flags)
+    return _cross(target.id, toolchain, target.system, choice)
 
 
 @functools.cache

@@ -80,5 +80,9 @@ class Mismatch(TvmconvError):
     """Results that differ by more than the stated bound."""
 
 
+class ProgramFailed(TvmconvError):
+    """A program with kernels that ended badly: by a signal, out of time, or with an error code."""
+
+
 class EnvironmentProblem(TvmconvError):
     """The machine lacks something, such as a C compiler or a fitting pair of TVM and its FFI."""

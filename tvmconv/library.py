@@ -42,8 +42,7 @@ def open_library(object_bytes: bytes, kernel: KernelSymbol, target: Target) -> L
         TargetError: this machine cannot run code for the kernel's target.
     """
     if not target.runs_here:
-        missing = ", ".join(target.missing_features) or "another architecture"
-        raise TargetError(f"{target.id} does not run on this machine: missing {missing}")
+        raise TargetError(_elsewhere(target))
     # The mapping outlives the file, so nothing stays behind on disk.
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         path = Path(folder) / f"{kernel.symbol}.so"
@@ -57,3 +56,14 @@ def open_library(object_bytes: bytes, kernel: KernelSymbol, target: Target) -> L
     library.tvmconv_error_text.restype = ctypes.c_char_p
     library.tvmconv_error_text.argtypes = [ctypes.c_int32]
     return Library(kernel.symbol, run, pack, library.tvmconv_error_text)
+
+
+def _elsewhere(target: Target) -> str:
+    """Why a target does not run in this process, and where its kernels do."""
+    wanted = f"{target.machine}, {target.system}" if target.system != "none" else target.machine
+    missing = ", ".join(target.missing_features) if target.is_this_machine else wanted
+    return (
+        f"{target.id} does not run on this machine (missing: {missing}). tc.validate(kernel, "
+        "emulate=True) proves the kernel in an emulator; tc.export(kernels, folder) makes a bundle "
+        "to copy to the device; tc.tune(..., rpc=...) measures there"
+    )

@@ -143,6 +143,8 @@ class Target:
             found["mabi"] = self.mabi
         if self.float_abi:
             found["mfloat-abi"] = self.float_abi
+        if self.machine.startswith("thumb"):
+            found["vector-width"] = 64  # or TVM would warn that it does not know
         return found
 
     @property
@@ -172,10 +174,11 @@ class Target:
     @property
     def runs_here(self) -> bool:
         """True when kernels for this target can run in this process."""
-        return self._is_this_machine and not self.missing_features
+        return self.is_this_machine and not self.missing_features
 
     @property
-    def _is_this_machine(self) -> bool:
+    def is_this_machine(self) -> bool:
+        """True when processor and system are those of this process, whatever the features."""
         here = this_machine(), ctypes.sizeof(ctypes.c_void_p) * 8, sys.platform
         # A 32-bit process on a 64-bit ARM system sees the name of the system's processor.
         machines = {self.machine, "aarch64"} if self.machine == "armv7l" else {self.machine}

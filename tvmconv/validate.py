@@ -16,6 +16,7 @@ bit-equal checks compare within the bound of just that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -92,21 +93,61 @@ class Report:
         return "\n".join([*lines, f"reproduce: {self.reproducer}"])
 
 
-def validate(kernel: Kernel, *, seed: int = 0) -> Report:
-    """Run every check of this module; the same seed gives the same inputs."""
-    spec, accuracy = kernel.spec, kernel.accuracy
-    checks = [
-        _check_exact(kernel, "integers", fills.integers(spec, seed), accuracy),
-        _check_exact(kernel, "impulses", fills.impulses(spec, seed), accuracy),
-        _check_exact(kernel, "borders", fills.borders(spec, seed), accuracy),
-        *_check_normal(kernel, fills.normal(spec, seed), accuracy),
-    ]
-    if accuracy == DIRECT:
-        checks.append(_check_nonfinite(kernel, fills.nonfinite(spec, seed)))
-    return Report(tuple(checks), reproducer(kernel, seed))
+def validate(kernel: Kernel, *, seed: int = 0, emulate: bool = False) -> Report:
+    """Run every check of this module; the same seed gives the same inputs.
+
+    Args:
+        kernel: what to prove.
+        seed: of the inputs.
+        emulate: run the kernel in a program of its own, under its target's emulator. For targets
+            that this machine is not; where there is no emulator, natively if the machine fits.
+
+    Raises:
+        TargetError: the kernel does not run in this process.
+        EnvironmentProblem: with `emulate`, no emulator or no compiler for the target.
+        ProgramFailed: with `emulate`, the program ended badly.
+    """
+    if emulate:
+        from tvmconv.emulate.proof import validate_kernels
+
+        return validate_kernels([kernel], seed=seed)[0]
+    cases = proof_cases(kernel.spec, kernel.accuracy, seed)
+    answers = {name: call(kernel, operands) for name, operands in cases.items()}
+    return Report(judge(kernel.spec, kernel.accuracy, cases, answers), reproducer(kernel, seed))
 
 
-def reproducer(kernel: Kernel, seed: int) -> str:
+def proof_cases(spec: ConvSpec, accuracy: str, seed: int) -> dict[str, Operands]:
+    """The calls that a proof consists of, by name of the check."""
+    normal = fills.normal(spec, seed)
+    cases = {
+        "integers": fills.integers(spec, seed),
+        "impulses": fills.impulses(spec, seed),
+        "borders": fills.borders(spec, seed),
+        "normal": normal,
+        "repeat": normal,
+    }
+    return cases | ({"nonfinite": fills.nonfinite(spec, seed)} if accuracy == DIRECT else {})
+
+
+def judge(
+    spec: ConvSpec, accuracy: str, cases: Mapping[str, Operands], answers: Mapping[str, Array]
+) -> tuple[Check, ...]:
+    """Compare the answers to the calls of `proof_cases` with torch's."""
+    checks = []
+    for name, operands in cases.items():
+        got = answers[name]
+        if name == "normal":
+            checks += _check_normal(spec, operands, got, accuracy)
+        elif name == "repeat":
+            checks.append(compare(name, got, answers["normal"], np.zeros(())))
+        elif name == "nonfinite":
+            checks.append(_check_nonfinite(spec, operands, got))
+        else:
+            checks.append(_check_exact(spec, name, operands, got, accuracy))
+    return tuple(checks)
+
+
+def reproducer(kernel: Kernel, seed: int, *, emulate: bool = False) -> str:
     """Write the command line that validates this very kernel with this seed."""
     parts = [kernel.spec.reproducer, f"--target {kernel.target.id}"]
     # The config too: what would be chosen changes with records and with the shipped model.
@@ -116,7 +157,7 @@ def reproducer(kernel: Kernel, seed: int) -> str:
         parts.append(f"--max-error {error:g}")
     if kernel.threads != 1:
         parts.append(f"--threads {kernel.threads}")
-    return " ".join([*parts, f"--seed {seed}"])
+    return " ".join([*parts, f"--seed {seed}", *(["--emulate"] if emulate else [])])
 
 
 def call(kernel: Kernel, operands: Operands) -> Array:
@@ -131,8 +172,7 @@ def sums_are_exact(spec: ConvSpec) -> bool:
     return not isfinite(value) or (abs(value) <= 1024 and (8 * value).is_integer())
 
 
-def _check_exact(kernel: Kernel, name: str, operands: Operands, accuracy: str) -> Check:
-    spec, got = kernel.spec, call(kernel, operands)
+def _check_exact(spec: ConvSpec, name: str, operands: Operands, got: Array, accuracy: str) -> Check:
     if accuracy != DIRECT or not sums_are_exact(spec):
         sums = accumulate(spec, operands)
         bound = _bound(spec, sums, operands, accuracy)
@@ -144,21 +184,18 @@ def _check_exact(kernel: Kernel, name: str, operands: Operands, accuracy: str) -
     return compare(name, got, expected, _activation_error(spec, sums, operands))
 
 
-def _check_normal(kernel: Kernel, operands: Operands, accuracy: str) -> list[Check]:
-    spec, got = kernel.spec, call(kernel, operands)
+def _check_normal(spec: ConvSpec, operands: Operands, got: Array, accuracy: str) -> list[Check]:
     sums = accumulate(spec, operands)
     bound = _bound(spec, sums, operands, accuracy)
     own = finish(spec, accumulate(spec, operands, spec.dtype), operands)
     return [
         compare("normal", got, finish(spec, sums, operands), bound),
         compare("torch", got, own, 2 * bound),
-        compare("repeat", call(kernel, operands), got, np.zeros(())),
     ]
 
 
-def _check_nonfinite(kernel: Kernel, operands: Operands) -> Check:
+def _check_nonfinite(spec: ConvSpec, operands: Operands, got: Array) -> Check:
     """Compare with torch in float64, or float32 where torch's own answers differ (gelu(inf))."""
-    spec, got = kernel.spec, call(kernel, operands)
     sums = accumulate(spec, operands)
     with np.errstate(invalid="ignore", over="ignore"):
         expected = finish(spec, sums, operands)

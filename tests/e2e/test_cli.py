@@ -57,6 +57,14 @@ def test_targets(tvmconv: Command) -> None:
     found = tvmconv.document("targets")
     assert {one["id"] for one in found["targets"]} >= {"x86_64_v2", "x86_64_v3", "x86_64_v4"}
     assert [one["id"] for one in found["targets"] if one["host"]] == [found["host"]]
+    for one in found["targets"]:
+        can = one["abilities"]
+        assert one["run"] == [way for way in ("native", "emulated", "rpc") if can[way]["able"]]
+        assert all(can[what]["by"] for what in ("compile", "link", "native", "emulated", "rpc"))
+    board = next(one for one in found["targets"] if one["id"] == "cortex_m7")
+    assert board["abilities"]["emulated"]["by"] == "it is firmware, which needs a board"
+    text = tvmconv("targets").stdout
+    assert "to run: it is firmware, which needs a board: cortex_m7" in text
 
 
 def test_workloads(tvmconv: Command) -> None:
@@ -138,6 +146,23 @@ def test_export(tvmconv: Command, tmp_path: Path) -> None:
     assert found["selftest"] is True
     assert sum(found["sizes"].values()) > 0
     assert (tmp_path / "bundle" / "manifest.json").is_file()
+
+
+@pytest.mark.emulated
+def test_validate_emulate(tvmconv: Command, tmp_path: Path) -> None:
+    """x86-64-v2 in an emulator, or in a program of its own where there is none."""
+    common = (SPEC, "conv1d_n2c3s9_o4k3", "--target", "x86_64_v2")
+    found = tvmconv.document("validate", *common, "--emulate")["reports"]
+    assert [report["ok"] for report in found] == [True, True]
+    assert found[0]["reproducer"].endswith("--emulate")
+    out = str(tmp_path / "out")
+    assert tvmconv("export", *common, "--output", out).returncode == 0
+    done = tvmconv("validate", out)
+    assert done.returncode == 0
+    assert "x86_64_v2, shared library, on this machine" in done.stdout
+    assert "self-test: 2 of 2 kernels right" in done.stdout
+    assert "against torch: 2 of 2 passed every check" in done.stdout
+    assert tvmconv("validate", out, SPEC).returncode == 1
 
 
 def test_inspect(tvmconv: Command) -> None:

@@ -4,10 +4,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-_LABEL = re.compile(r"^(\.L[A-Za-z]*\d[\w]*):")
-_JUMP = re.compile(r"^\s+j[a-z]+\s+(\.L\w+)")
-_INSTRUCTION = re.compile(r"^\s+([a-z]\w*)(?:\s|$)")
-_ARITHMETIC = re.compile(r"^v?(?:f(?:n?m(?:add|sub)\w*)|(?:mul|add)[ps]s)")
+# Apple's labels have no dot. Ltmp labels only tell debuggers where instructions lie.
+_LABEL = re.compile(r"^(\.?L(?!tmp)[A-Za-z]*\d\w*):")
+# x86: jne .L; ARM: b.ne .L, bne .L, cbnz x8, .L, tbnz w8, #0, .L; RISC-V: bnez a0, .L
+_JUMP = re.compile(r"^\s+(?:j[a-z]+|b(?:\.?[a-z]+)?|[ct]bn?z)\s+(?:[^,]+,\s*)*(\.?L\w+)")
+_INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)(?:\s|$)")
+_ARITHMETIC = re.compile(
+    r"^v?(?:fn?m(?:add|sub)|(?:mul|add)[ps]s)"  # x86, and ARM's and RISC-V's scalar fmadd
+    r"|^f(?:ml[as]|mul|add)"  # NEON, SVE; fmul.s of RISC-V
+    r"|^v(?:fm[as]|ml[as]|mul|add)\.f32"  # NEON of 32-bit ARM
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@
 typedef struct {
   int32_t type_index;
   uint32_t zero;
-  void *pointer;
+  union {
+    int64_t wide; /* 16 bytes where pointers have 4, too */
+    void *pointer;
+  } value;
 } any;
 
 typedef struct {
@@ -27,7 +30,7 @@ __attribute__((weak)) void *(*__TVMBackendAllocWorkspace)(int32_t, int32_t, uint
                                                           int32_t);
 __attribute__((weak)) int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *);
 
-static float *data_of(const any *value) { return ((const tensor *)value->pointer)->data; }
+static float *data_of(const any *value) { return ((const tensor *)value->value.pointer)->data; }
 
 static int32_t scale(int32_t id, group *env, void *cdata) {
   float **at = cdata;

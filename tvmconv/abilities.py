@@ -1,0 +1,99 @@
+"""What this machine can do for a target: compile, link, and run natively, emulated or over RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvmconv.compilers import find_compiler
+from tvmconv.emulate.runner import Runner, find_runner
+from tvmconv.errors import EnvironmentProblem
+from tvmconv.target import Target
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing that this machine can do, or why it cannot.
+
+    Attributes:
+        able: whether it can.
+        by: the tool that does it, or what is missing.
+    """
+
+    able: bool
+    by: str
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What this machine can do for a target.
+
+    Attributes:
+        compile: make machine code of kernels.
+        link: make libraries of it.
+        native: run kernels in this process.
+        emulated: run programs in an emulator.
+        rpc: measure on a device of that kind over TVM's RPC.
+    """
+
+    compile: Ability
+    link: Ability
+    native: Ability
+    emulated: Ability
+    rpc: Ability
+
+    @property
+    def run(self) -> tuple[str, ...]:
+        """The ways to run it, best first."""
+        return tuple(way for way in ("native", "emulated", "rpc") if getattr(self, way).able)
+
+
+def abilities(target: Target) -> Abilities:
+    """Look at what is installed; nothing is compiled or started but version queries."""
+    link = _found(lambda: find_compiler(target).label)
+    emulated = _found(lambda: _emulator(target).label)
+    return Abilities(_compile(target), link, _native(target), emulated, _rpc(target, link))
+
+
+def _found(search: Callable[[], str]) -> Ability:
+    try:
+        return Ability(True, search())
+    except EnvironmentProblem as problem:
+        return Ability(False, problem.allowed or str(problem).partition(" does not run here: ")[2])
+
+
+def _emulator(target: Target) -> Runner:
+    found = find_runner(target)
+    if not found.command:
+        name = target.emulator.program if target.emulator else "an emulator"
+        raise EnvironmentProblem("emulator", None, f"{name}; it runs natively")
+    return found
+
+
+def _compile(target: Target) -> Ability:
+    from importlib.util import find_spec
+
+    # Not the registry: listing targets need not load TVM.
+    if find_spec(f"tvmconv.schedules.{target.family}") is None:
+        return Ability(False, f"no templates for family {target.family}")
+    return Ability(True, f"LLVM, {target.mcpu}")
+
+
+def _native(target: Target) -> Ability:
+    if target.runs_here:
+        return Ability(True, "this machine")
+    missing: Any = ", ".join(target.missing_features) if target.is_this_machine else target.machine
+    return Ability(False, f"needs {missing}")
+
+
+def _rpc(target: Target, link: Ability) -> Ability:
+    from tvmconv.tuning.remote import check_rpc
+
+    if target.system != "linux" or not link.able:
+        return Ability(False, "needs a shared library for Linux")
+    try:
+        check_rpc()
+    except EnvironmentProblem as problem:
+        return Ability(False, problem.allowed)
+    return Ability(True, "a server on the device")
