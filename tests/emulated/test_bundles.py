@@ -1,6 +1,7 @@
 """Bundles for other machines: made here, proven under emulation, as small as they have to be."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_bundle_is_right(
     assert found["target"] == target_id
     assert [row["ok"] for row in found["selftest"]["rows"]] == [True] * len(SPECS)
     assert [all(c["ok"] for c in r["checks"]) for r in found["reports"]] == [True] * len(SPECS)
+
+
+@pytest.mark.parametrize("target_id", ["pi4", "armv7", "x86_64_v2"])
+def test_old_systems_have_the_c_library(
+    target_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By zig, nothing newer than glibc 2.17 of 2012 is asked for."""
+    monkeypatch.setenv("TVMCONV_TOOLCHAIN", "zig")
+    runner_of(target_id)
+    folder = exported(target_id, tmp_path / "out", SPECS[:1])
+    data = (folder / "lib" / "libout.so").read_bytes()
+    versions = {tuple(map(int, v.split(b"."))) for v in re.findall(rb"GLIBC_(2\.[\d.]*\d)\0", data)}
+    assert versions
+    assert max(versions) <= (2, 17)
 
 
 def test_wrong_answers_are_found(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ def build(tmp_path: Path, *flags: str) -> Path:
     sources = [C_DIR / "pool_stress.c", *(SOURCE_DIR / name for name in CORE_SOURCES)]
     command = [*find_cc(), *WARNINGS, "-g", "-O1", *flags, f"-I{SOURCE_DIR}", *map(str, sources)]
     done = subprocess.run(
-        [*command, "-lpthread", "-o", str(program)], capture_output=True, text=True, check=False
+        [*command, "-lpthread", "-lm", "-o", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if flags and "fsanitize" in flags[0] and "cannot find" in done.stderr:
         pytest.skip(f"this compiler has no run-time library for {flags[0]}")

@@ -61,7 +61,12 @@ def run(args: argparse.Namespace, output: Output) -> int:
     for kind, size in sizes.items():
         console.print(f"  {kind:26} {kilobytes(size):>10}", highlight=False)
     if selftest is None:
-        console.print("self-test not run: the target is not this machine's", style="dim")
+        console.print(
+            "self-test not run: the target is not this machine's; "
+            f"`tvmconv validate {args.output} --emulate` runs it in an emulator",
+            style="dim",
+            soft_wrap=True,
+        )
     elif selftest.ok:
         console.print("self-test passed", style="green")
     else:

@@ -1,6 +1,7 @@
 /* Stress test of the runtime's pool and workspace; built plainly and under the sanitizers. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,7 +30,14 @@ typedef struct {
   int32_t nested;
   int32_t fail_at;
   uint64_t fp_control;
+  int rounds_up;
 } job;
+
+/* As floats are rounded: fegetround() reads the x87 control word on x86, which kernels never use. */
+static int rounds_up(void) {
+  volatile float one = 1.0f, little = 1e-30f;
+  return one + little > one;
+}
 
 static int32_t inner(int32_t id, tvmconv_parallel_env *env, void *cdata) {
   REQUIRE(id == 0 && env->num_task == 1);
@@ -45,7 +53,7 @@ static int32_t task(int32_t id, tvmconv_parallel_env *env, void *cdata) {
   REQUIRE((uintptr_t)first % 64 == 0 && (uintptr_t)second % 64 == 0);
   memset(first, id, 5000);
   memset(second, id, 300000);
-  REQUIRE(tvmconv_fp_control() == all->fp_control);
+  REQUIRE(tvmconv_fp_control() == all->fp_control && rounds_up() == all->rounds_up);
   for (int32_t i = id; i < env->num_task; i += env->num_task) {
     ++all->runs[i];
     all->told[i] = env->num_task;
@@ -64,6 +72,7 @@ static int32_t task(int32_t id, tvmconv_parallel_env *env, void *cdata) {
 static void launch(int32_t threads, int32_t nested, int32_t fail_at) {
   job all = {.nested = nested && threads > 1, .fail_at = fail_at};
   all.fp_control = tvmconv_fp_control();
+  all.rounds_up = rounds_up();
   const int32_t before = tvmconv_set_threads(nested ? 1 : threads);
   const int32_t result = tvmconv_parallel_launch(task, &all, nested ? threads : 0);
   tvmconv_set_threads(before);
@@ -113,6 +122,10 @@ int main(int argc, char **argv) {
   REQUIRE(threads_of_process() >= base + 3); /* a sanitizer adds its own at the first */
   if (with_fork) in_child();
   host((void *)99); /* nobody else: every launch gets its threads */
+  REQUIRE(fesetround(FE_UPWARD) == 0);
+  REQUIRE(rounds_up());
+  host((void *)98); /* workers take over how their caller rounds */
+  REQUIRE(fesetround(FE_TONEAREST) == 0);
   pthread_t hosts[HOSTS];
   for (uintptr_t i = 0; i < HOSTS; ++i)
     REQUIRE(pthread_create(&hosts[i], NULL, host, (void *)(i + 1)) == 0);
