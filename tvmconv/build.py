@@ -22,6 +22,8 @@ class Built:
         trace: the schedule's steps as Python text.
         loops: the loop nest before vectors and unrolling are expanded.
         asm: assembly text.
+        workspace_bytes: most memory that run takes beside its stack, with one thread.
+        pack_workspace_bytes: the same of pack.
     """
 
     object_bytes: bytes
@@ -31,6 +33,8 @@ class Built:
     trace: str
     loops: str
     asm: str
+    workspace_bytes: int
+    pack_workspace_bytes: int
 
 
 def schedule(task: Task, template: Template, config: Config) -> tuple[Any, Any, Any]:
@@ -99,13 +103,15 @@ def build(task: Task, template: Template, config: Config, symbol: str) -> Built:
     from tvmconv.lower.pipeline import lower_to_object
 
     funcs = {f"{symbol}_run": lowered.run_loops, f"{symbol}_pack": lowered.pack_loops}
-    object_bytes, asm = lower_to_object(funcs, task.target)
+    compiled = lower_to_object(funcs, task.target)
     return Built(
-        object_bytes=object_bytes,
+        object_bytes=compiled.object_bytes,
         run_args=lowered.run.args,
         pack_args=lowered.pack.args,
         packed_elems=lowered.packed_elems,
         trace=str(lowered.schedule.trace),
         loops=lowered.run_loops.script(),
-        asm=asm,
+        asm=compiled.asm,
+        workspace_bytes=compiled.workspace_bytes[f"{symbol}_run"],
+        pack_workspace_bytes=compiled.workspace_bytes[f"{symbol}_pack"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
 from tvmconv.lower.rows import vectorize_rows
 from tvmconv.lower.stack import keep_on_stack
+from tvmconv.lower.workspace import workspace_bytes
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
@@ -92,27 +94,43 @@ def _run(passes: Sequence[Callable[[], Any]], func: tirx.PrimFunc) -> tirx.PrimF
     return module["main"]
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code of functions.
+
+    Attributes:
+        object_bytes: object file; the entries are ``__tvm_ffi_<symbol>``.
+        asm: assembly text; empty when it was not asked for.
+        workspace_bytes: most workspace that each function takes (lower/workspace.py).
+    """
+
+    object_bytes: bytes
+    asm: str
+    workspace_bytes: dict[str, int]
+
+
 def lower_to_object(
     funcs: dict[str, tirx.PrimFunc], target: Target, *, listing: bool = True
-) -> tuple[bytes, str]:
-    """Object file and assembly text of loop-level functions; entries are ``__tvm_ffi_<symbol>``.
-
-    Without ``listing`` the text is empty.
+) -> Compiled:
+    """Machine code of loop-level functions, with assembly text when `listing` is set.
 
     Raises:
         BuildFailed: when TVM or LLVM refuse the functions.
     """
     try:
-        library = _compile(funcs, tvm.target.Target(target.tvm()))
+        library, workspace = _compile(funcs, tvm.target.Target(target.tvm()))
     except (RuntimeError, ValueError) as error:
         raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
-        return path.read_bytes(), library.inspect_source("asm") if listing else ""
+        asm = library.inspect_source("asm") if listing else ""
+        return Compiled(path.read_bytes(), asm, workspace)
 
 
-def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.runtime.Module:
+def _compile(
+    funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target
+) -> tuple[tvm.runtime.Module, dict[str, int]]:
     config = {
         # Remainders of vectors become masked stores.
         "tirx.enable_buffer_level_predication": True,
@@ -126,7 +144,11 @@ def _compile(funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target) -> tvm.
         module = tvm.transform.Sequential([p() for p in passes])(module)
         module = tvm.IRModule({var: keep_on_stack(func) for var, func in module.functions.items()})
         module = tvm.transform.Sequential([p() for p in _TO_INTRINSICS])(module)
-        return tvm.get_global_func("target.build.llvm")(module, target)
+        workspace = {
+            str(func.attrs["global_symbol"]).removeprefix("__tvm_ffi_"): workspace_bytes(func)
+            for func in module.functions.values()
+        }
+        return tvm.get_global_func("target.build.llvm")(module, target), workspace
 
 
 def without_work(func: tirx.PrimFunc) -> tirx.PrimFunc:

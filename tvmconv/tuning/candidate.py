@@ -72,7 +72,8 @@ class CandidateBuilder:
         marks = [time.perf_counter()]
         lowered = lower(task, template, trial.config, SYMBOL)
         marks.append(time.perf_counter())
-        run, _ = lower_to_object({f"{SYMBOL}_run": lowered.run_loops}, task.target, listing=False)
+        functions = {f"{SYMBOL}_run": lowered.run_loops}
+        run = lower_to_object(functions, task.target, listing=False).object_bytes
         run_object = self._private / "run.o"
         run_object.write_bytes(run)
         objects = [run_object]
@@ -103,7 +104,8 @@ class CandidateBuilder:
 
         key = (target.id, loops.script())
         if key not in self._packs:
-            data, _ = lower_to_object({f"{SYMBOL}_pack": loops}, target, listing=False)
+            functions = {f"{SYMBOL}_pack": loops}
+            data = lower_to_object(functions, target, listing=False).object_bytes
             path = self._private / f"pack{len(self._packs)}.o"
             path.write_bytes(data)
             self._packs[key] = path
