@@ -173,6 +173,11 @@ class Kernel:
         return self.built.packed_elems
 
     @property
+    def workspace_bytes(self) -> int:
+        """Most memory that a call of run takes beside its stack, with one thread."""
+        return self.built.workspace_bytes
+
+    @property
     def text_bytes(self) -> int:
         """Bytes of machine code."""
         return text_bytes(self.object_bytes)
@@ -209,6 +214,14 @@ class Kernel:
     def _library(self) -> Library:
         return open_library(self.object_bytes, self.c_symbol, self.target)
 
+    @cached_property
+    def _packer(self) -> Library:
+        if self.target.runs_here:
+            return self._library
+        from tvmconv.packing import packing_library
+
+        return packing_library(self)
+
     def pack(
         self,
         weight: Tensor,
@@ -219,6 +232,8 @@ class Kernel:
         batch_norm: BatchNorm | None = None,
     ) -> Array:
         """Bring weights into the kernel's own layout, once.
+
+        Works for kernels of other machines too, so that `export` can ship packed weights.
 
         Args:
             weight: shape ``spec.weight_shape``.
@@ -255,7 +270,7 @@ class Kernel:
                 plain, addresses[name] = tensors.dense(name, value, (spec.oc,))
                 kept.append(plain)
         packed, addresses["packed"] = tensors.empty_numpy((self.packed_elems,), self.packed_elems)
-        self._library.call_pack(addresses)
+        self._packer.call_pack(addresses)
         return packed
 
     def run(
