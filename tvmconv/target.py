@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import platform
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -88,6 +89,9 @@ class Target:
         float_abi: "hard", "soft", or empty where the triple decides.
         toolchain: what compiles C for it; without one the triple names both compilers.
         emulator: what runs it elsewhere, or None.
+        cpu_part: the core that `mcpu` describes, as "CPU implementer" and "CPU part" of
+            /proc/cpuinfo: "0x41:0xd08". A library of several targets prefers the one made for its
+            core; empty where many cores are meant, or the system does not tell programs.
     """
 
     id: str
@@ -108,12 +112,13 @@ class Target:
     float_abi: str = ""
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
+    cpu_part: str = ""
 
     def __post_init__(self) -> None:
         """Reject descriptions that contradict themselves."""
         if self.family not in FAMILIES:
             raise TargetError(f"target {self.id}: family", self.family, ", ".join(FAMILIES))
-        for name in ("description", "isa", "triple", "mcpu", "mabi"):
+        for name in ("description", "isa", "triple", "mcpu", "mabi", "cpu_part"):
             if not isinstance(getattr(self, name), str):
                 raise TargetError(f"target {self.id}: {name}", getattr(self, name), "a text")
         for name in ("cpu_features", "mattr"):
@@ -122,6 +127,9 @@ class Target:
         if any(feature[:1] not in ("+", "-") for feature in self.mattr):
             allowed = 'each with a sign, as in "+neon"'
             raise TargetError(f"target {self.id}: mattr", self.mattr, allowed)
+        if self.cpu_part and not re.fullmatch(r"0x[0-9a-f]{2}:0x[0-9a-f]{3}", self.cpu_part):
+            allowed = '"0x41:0xd08": implementer and part, as in /proc/cpuinfo'
+            raise TargetError(f"target {self.id}: cpu_part", self.cpu_part, allowed)
         if self.float_abi not in FLOAT_ABIS:
             allowed = ", ".join(map(repr, FLOAT_ABIS))
             raise TargetError(f"target {self.id}: float_abi", self.float_abi, allowed)
@@ -152,6 +160,12 @@ class Target:
         """Processor as ``uname -m`` names it: "x86_64", "aarch64", "armv7l", "riscv64", ..."""
         name = self.triple.split("-")[0]
         return _MACHINES.get(name, name)
+
+    @property
+    def core(self) -> int:
+        """`cpu_part` as the C runtime compares it: implementer << 16 | part; 0 for none."""
+        implementer, _, part = self.cpu_part.partition(":")
+        return int(implementer, 16) << 16 | int(part, 16) if part else 0
 
     @property
     def pointer_bits(self) -> int:

@@ -21,15 +21,28 @@ from typing import Final
 from tvmconv.compilers import Compiler, find_cc, find_compiler, run
 from tvmconv.errors import EnvironmentProblem, TargetError
 from tvmconv.runtime.objects import hide_symbols
-from tvmconv.runtime.sources import CORE_SOURCES, SOURCE_DIR, runtime_sources
+from tvmconv.runtime.sources import (
+    CORE_SOURCES,
+    FREESTANDING,
+    SOURCE_DIR,
+    STATIC_SOURCES,
+    runtime_sources,
+)
 from tvmconv.target import Target
 
-__all__ = ["cc_version", "compile_object", "find_cc", "link_open", "link_shared", "link_static",
-           "shared_runtime"]  # fmt: skip
+__all__ = ["cc_version", "compile_object", "data_object", "find_cc", "link_open", "link_shared",
+           "link_static", "shared_runtime"]  # fmt: skip
 
-# `-g0`: zig would add debug information, nine tenths of an archive.
+# `-g0`: zig would add debug information, nine tenths of an archive. Sections, so that a program
+# takes only the kernels that it calls: their tables are data.
 CFLAGS: Final = (
-    "-std=c11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections"
+    "-std=c11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections",
+    "-fdata-sections",
+)  # fmt: skip
+# Of static bundles. Without a C library a stack protector or a sanitizer would miss its support;
+# zig puts one of undefined behaviour into everything.
+BARE: Final = (
+    f"-D{FREESTANDING}", "-ffreestanding", "-fno-stack-protector", "-fno-sanitize=all",
 )  # fmt: skip
 # `defs`: a symbol that nobody defines fails here, by name, and not when the library is opened.
 # macOS refuses those unasked.
@@ -132,6 +145,8 @@ def link_static(
     c_sources: Sequence[str | Path],
     out: Path,
     target: Target | None = None,
+    *,
+    bare: bool = False,
 ) -> Path:
     """Put TVM's objects, C sources and the runtime into the archive `out`, and return its path.
 
@@ -140,6 +155,7 @@ def link_static(
         c_sources: C text (str) or files (Path); the runtime's headers are found.
         out: where the archive goes; replaced atomically.
         target: picks the compiler; default: this machine.
+        bare: take the runtime of static bundles, which needs no C library, threads or system.
 
     Raises:
         EnvironmentProblem: no C compiler or no archiver.
@@ -149,13 +165,41 @@ def link_static(
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         work = Path(folder)
         sources = _source_files(c_sources, work)
-        members = [_compile(compiler, source, work / f"{source.stem}.o") for source in sources]
-        members += [Path(shutil.copy(path, work)) for path in runtime_objects(compiler)]
+        flags = BARE if bare else ()
+        members = [
+            _compile(compiler, source, work / f"{source.stem}.o", *flags) for source in sources
+        ]
+        runtime = runtime_objects(compiler, bare=bare)
+        members += [Path(shutil.copy(path, work)) for path in runtime]
         for name, data in objects.items():
             members.append(work / name)
             members[-1].write_bytes(hide_symbols(data))
         archive(members, out, compiler)
     return out
+
+
+def data_object(symbol: str, data: Path, target: Target) -> bytes:
+    """An object file with the bytes of a file as the constant `symbol`, 64-byte aligned.
+
+    By the assembler, which reads them as they are: as C text they would be five times as long.
+
+    Raises:
+        EnvironmentProblem: no C compiler.
+        BuildFailed: it refused; carries its message.
+    """
+    apple = target.system == "darwin"
+    name = f"_{symbol}" if apple else symbol
+    section = "__TEXT,__const" if apple else f'.rodata.{symbol},\\"a\\"'
+    lines = [f".section {section}", ".balign 64", f".globl {name}", f"{name}:",
+             f'.incbin \\"{data.resolve()}\\"']  # fmt: skip
+    if not apple:
+        lines += [f".type {name}, %object", f".size {name}, . - {name}"]
+    text = "".join(f'"{line}\\n"\n' for line in lines)
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        source, out = Path(folder) / "data.c", Path(folder) / "data.o"
+        source.write_text(f"__asm__({text});\n", encoding="utf-8")
+        _compile(find_compiler(target), source, out, *BARE)
+        return out.read_bytes()
 
 
 def archive(members: Sequence[Path], out: Path, compiler: Compiler) -> Path:
@@ -208,10 +252,11 @@ def shared_runtime(target: Target | None = None) -> Path:
     return library
 
 
-def runtime_objects(compiler: Compiler) -> tuple[Path, ...]:
+def runtime_objects(compiler: Compiler, *, bare: bool = False) -> tuple[Path, ...]:
     """The runtime's object files for linking into a library, from the user's cache folder."""
-    folder = _cache_folder() / f"runtime-{_runtime_key(compiler)}"
-    found = tuple(folder / f"{Path(name).stem}.o" for name in CORE_SOURCES)
+    folder = _cache_folder() / f"{'bare' if bare else 'runtime'}-{_runtime_key(compiler)}"
+    sources = STATIC_SOURCES if bare else CORE_SOURCES
+    found = tuple(folder / f"{Path(name).stem}.o" for name in sources)
     if folder.is_dir():
         return found
     _cache_folder().mkdir(parents=True, exist_ok=True)
@@ -220,9 +265,9 @@ def runtime_objects(compiler: Compiler) -> tuple[Path, ...]:
     with tempfile.TemporaryDirectory(prefix=".making-", dir=_cache_folder()) as work:
         making = Path(work) / folder.name
         making.mkdir()
-        for name, path in zip(CORE_SOURCES, found, strict=True):
-            _compile(compiler, SOURCE_DIR / name, making / path.name)
-        if compiler.is_zig and compiler.system != "none":
+        for name, path in zip(sources, found, strict=True):
+            _compile(compiler, SOURCE_DIR / name, making / path.name, *(BARE if bare else ()))
+        if compiler.is_zig and not bare:
             # Linking makes zig build its C library, which is most of the minute.
             run([*compiler.command, "-shared", *(str(making / p.name) for p in found),
                  *_ldflags(compiler, "first"), "-o", str(Path(work) / "first")])  # fmt: skip
@@ -234,7 +279,8 @@ def runtime_objects(compiler: Compiler) -> tuple[Path, ...]:
 
 @functools.cache
 def _runtime_key(compiler: Compiler) -> str:
-    parts = sorted(runtime_sources().items()), compiler, compiler.version, CFLAGS, LDFLAGS, DENSE
+    parts = (sorted(runtime_sources().items()), compiler, compiler.version, CFLAGS, LDFLAGS,
+             DENSE, BARE)  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -13,9 +13,18 @@ C_DIR = Path(__file__).parent / "c"
 FAKE = KernelSymbol("fake", ("x", "packed", "y"), ("weight", "packed"))
 
 
-def fake_object(folder: Path, target: Target | None = None) -> bytes:
+def fake_object(
+    folder: Path, target: Target | None = None, *, symbol: str = "fake", factor: int = 1
+) -> bytes:
     """Compile c/fake_kernel.c; default: for this machine."""
-    out = folder / "fake.o"
+    out = folder / f"{symbol}.o"
     source = str(C_DIR / "fake_kernel.c")
-    subprocess.run([*find_cc(target), "-O2", "-fPIC", "-c", source, "-o", str(out)], check=True)
+    names = [f"-D__tvm_ffi_fake_{kind}=__tvm_ffi_{symbol}_{kind}" for kind in ("run", "pack")]
+    flags = ["-O2", "-fPIC", *names, f"-DFACTOR={factor}.0f"]
+    subprocess.run([*find_cc(target), *flags, "-c", source, "-o", str(out)], check=True)
     return out.read_bytes()
+
+
+def fake_symbol(symbol: str, cpu_features: tuple[str, ...] = ()) -> KernelSymbol:
+    """The kernel of `fake_object` under another name."""
+    return KernelSymbol(symbol, FAKE.run_args, FAKE.pack_args, cpu_features)

@@ -11,12 +11,18 @@ SOURCE_DIR: Final = Path(__file__).parent / "c"
 
 PUBLIC_HEADERS: Final = ("tvmconv.h", "tvmconv_cpu.h")
 INNER_HEADERS: Final = ("runtime.h", "arch.h")
-CORE_SOURCES: Final = ("pool.c", "workspace.c", "invoke.c", "cpu.c", "cpu_x86.c", "cpu_arm.c")
+_EVERYWHERE: Final = ("invoke.c", "dispatch.c", "cpu.c", "cpu_x86.c", "cpu_arm.c")
+CORE_SOURCES: Final = ("pool.c", "workspace.c", *_EVERYWHERE)
+
+# Of static bundles, which start no thread and call no malloc. They are compiled with this macro.
+FREESTANDING: Final = "TVMCONV_FREESTANDING"
+STATIC_SOURCES: Final = ("static.c", *_EVERYWHERE)
+STATIC_HEADERS: Final = (*PUBLIC_HEADERS, "tvmconv_workspace.h")
 
 
 def runtime_sources() -> dict[str, str]:
     """Every file of the runtime, name to text."""
-    names = (*PUBLIC_HEADERS, *INNER_HEADERS, *CORE_SOURCES)
+    names = dict.fromkeys((*STATIC_HEADERS, *INNER_HEADERS, *CORE_SOURCES, *STATIC_SOURCES))
     return {name: (SOURCE_DIR / name).read_text(encoding="utf-8") for name in names}
 
 

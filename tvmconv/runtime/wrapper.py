@@ -83,29 +83,40 @@ def kinds(kernel: KernelSymbol) -> tuple[str, ...]:
     return ("pack", "run") if kernel.pack_args else ("run",)
 
 
-def _definition(kernel: KernelSymbol, kind: str) -> str:
+def unused(kernel: KernelSymbol, kind: str) -> list[str]:
+    """The lines that tell the compiler which arguments are meant to be ignored."""
     names = RUN_ARGUMENTS if kind == "run" else PACK_ARGUMENTS
     used = kernel.run_args if kind == "run" else kernel.pack_args
+    ignored = [f"(void){name};" for name in names if name not in used]
+    return [f"  {' '.join(ignored)}"] if ignored else []
+
+
+def pointers(used: Sequence[str]) -> str:
+    """The initialisers of the table of pointers that the runtime checks."""
+    return ", ".join(f"{{{name}, TVMCONV_ARG_{name.upper()}}}" for name in used)
+
+
+def empty_run(kernel: KernelSymbol) -> str:
+    """The run function of a batch of zero."""
+    ignored = " ".join(f"(void){name};" for name in (*RUN_ARGUMENTS, "threads"))
+    head = prototype(kernel, "run")
+    return f"TVMCONV_API {head};\n{head} {{\n  {ignored}\n  return TVMCONV_OK;\n}}\n"
+
+
+def _definition(kernel: KernelSymbol, kind: str) -> str:
     if kind == "run" and kernel.empty:
-        return _empty_run(kernel)
-    unused = [f"(void){name};" for name in names if name not in used]
-    pointers = ", ".join(f"{{{name}, TVMCONV_ARG_{name.upper()}}}" for name in used)
+        return empty_run(kernel)
+    used = kernel.run_args if kind == "run" else kernel.pack_args
     entry = f"__tvm_ffi_{kernel.symbol}_{kind}"
     lines = [
         '__attribute__((visibility("hidden"))) int32_t '
         f"{entry}(void *, const tvmconv_any *, int32_t, tvmconv_any *);",
         f"TVMCONV_API {prototype(kernel, kind)};",
         prototype(kernel, kind) + " {",
-        *([f"  {' '.join(unused)}"] if unused else []),
-        f"  const tvmconv_pointer pointers[] = {{{pointers}}};",
+        *unused(kernel, kind),
+        f"  const tvmconv_pointer pointers[] = {{{pointers(used)}}};",
         f"  return tvmconv_invoke({entry}, {cpu_mask(kernel.cpu_features)},",
         f"                        pointers, {len(used)}, {'threads' if kind == 'run' else '1'});",
         "}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _empty_run(kernel: KernelSymbol) -> str:
-    unused = " ".join(f"(void){name};" for name in (*RUN_ARGUMENTS, "threads"))
-    head = prototype(kernel, "run")
-    return f"TVMCONV_API {head};\n{head} {{\n  {unused}\n  return TVMCONV_OK;\n}}\n"

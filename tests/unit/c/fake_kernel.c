@@ -1,5 +1,5 @@
 /* What TVM's code generator emits for a kernel `fake`, written by hand: y = packed * x, with a
- * parallel loop and a workspace; packing copies. The weak pointers are TVM's. */
+ * parallel loop and a workspace; packing copies, times FACTOR. The weak pointers are TVM's. */
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +22,9 @@ typedef struct {
   int32_t num_task;
 } group;
 
+#if !defined(FACTOR)
+#define FACTOR 1.0f
+#endif
 enum { COUNT = 1000 };
 
 __attribute__((weak)) int32_t (*__TVMBackendParallelLaunch)(int32_t (*)(int32_t, group *, void *),
@@ -57,6 +60,6 @@ int32_t __tvm_ffi_fake_run(void *self, const any *args, int32_t count, any *resu
 
 int32_t __tvm_ffi_fake_pack(void *self, const any *args, int32_t count, any *result) {
   (void)self, (void)count, (void)result;
-  memcpy(data_of(&args[1]), data_of(&args[0]), 10 * sizeof(float));
+  for (int i = 0; i < 10; ++i) data_of(&args[1])[i] = FACTOR * data_of(&args[0])[i];
   return 0;
 }

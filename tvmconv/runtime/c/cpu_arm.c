@@ -10,7 +10,9 @@ uint64_t tvmconv_cpu_detect(void) {
   return TVMCONV_CPU_fp | TVMCONV_CPU_asimd | TVMCONV_CPU_fphp | TVMCONV_CPU_asimdhp |
          TVMCONV_CPU_asimddp | TVMCONV_CPU_fcma;
 }
-#elif defined(__linux__)
+
+uint32_t tvmconv_cpu_core(void) { return 0; }
+#elif defined(__linux__) && !defined(TVMCONV_FREESTANDING)
 #include <stddef.h>
 #include <sys/auxv.h>
 
@@ -51,7 +53,22 @@ uint64_t tvmconv_cpu_detect(void) {
     if ((words[probes[i].word == SECOND] >> probes[i].bit & 1ul) != 0) found |= probes[i].feature;
   return found;
 }
+
+/* Linux lets programs read MIDR_EL1 from 4.11 on (HWCAP_CPUID, bit 11), by a trap: once per process,
+ * so in a system of unlike cores the answer is that of the core which happened to ask. */
+uint32_t tvmconv_cpu_core(void) {
+#if defined(__aarch64__)
+  uint64_t midr;
+  if ((getauxval(FIRST) >> 11 & 1ul) == 0) return 0;
+  __asm__("mrs %0, midr_el1" : "=r"(midr));
+  return (uint32_t)(midr >> 24 & 0xff) << 16 | (uint32_t)(midr >> 4 & 0xfff);
 #else
-/* No system to ask: firmware is built for its one processor, and its kernels require nothing. */
-uint64_t tvmconv_cpu_detect(void) { return 0; }
+  return 0;
+#endif
+}
+#else
+/* No system to ask: an image of firmware is built for its one processor, which has what it needs. */
+uint64_t tvmconv_cpu_detect(void) { return ~UINT64_C(0) >> 1; }
+
+uint32_t tvmconv_cpu_core(void) { return 0; }
 #endif

@@ -71,6 +71,8 @@ uint64_t tvmconv_cpu_detect(void) {
   }
   return found;
 }
+
+uint32_t tvmconv_cpu_core(void) { return 0; } /* targets of x86 differ in their features alone */
 #else
 typedef int tvmconv_no_x86; /* a file of C has to hold something */
 #endif

@@ -36,6 +36,9 @@ int32_t tvmconv_invoke(tvmconv_entry entry, uint64_t cpu, const tvmconv_pointer 
   const int32_t before = tvmconv_set_threads(threads);
   const int32_t failed = entry(NULL, args, count, &result);
   tvmconv_set_threads(before);
+#if defined(TVMCONV_FREESTANDING)
+  if (failed != 0) tvmconv_workspace_reset();
+#endif
   return failed == 0 ? TVMCONV_OK : TVMCONV_WORKSPACE; /* nothing else in a kernel can fail */
 }
 
@@ -51,7 +54,8 @@ const char *tvmconv_error_text(int32_t code) {
   if (code == TVMCONV_OK) return "ok";
   if (code == TVMCONV_CPU)
     return "this CPU lacks an instruction set that the kernel was built for";
-  if (code == TVMCONV_WORKSPACE) return "no memory for the kernel's workspace";
+  if (code == TVMCONV_WORKSPACE) return "no memory, or too little, for the kernel's workspace";
+  if (code == TVMCONV_TARGET) return "the library holds no target of this name";
   for (int32_t kind = 0; kind < 2; ++kind) {
     const int64_t argument = (int64_t)(kind == 0 ? TVMCONV_NULL : TVMCONV_MISALIGNED) - code;
     if (argument >= 1 && argument <= known) return texts[argument - 1][kind];

@@ -44,11 +44,44 @@ TVMCONV_INSIDE int32_t tvmconv_invoke(tvmconv_entry entry, uint64_t cpu,
                                       const tvmconv_pointer *pointers, int32_t count,
                                       int32_t threads);
 
+/* The machine code of one target in a library. */
+typedef struct {
+  const char *id;
+  uint64_t cpu;  /* TVMCONV_CPU_* bits that it needs */
+  uint32_t core; /* the core that it was scheduled for (tvmconv_cpu_core); 0 if for no one's */
+} tvmconv_target;
+
+/* The targets of a library, the most demanding first, and the one in use (dispatch.c). */
+typedef struct {
+  const tvmconv_target *targets;
+  int32_t count;
+  _Atomic int32_t chosen;
+} tvmconv_targets;
+
+/* Index of the target for a CPU with these features: the one made for its core, otherwise the first
+ * whose features are all there; -1 if there is none. */
+TVMCONV_INSIDE int32_t tvmconv_pick(const tvmconv_target *targets, int32_t count, uint64_t cpu,
+                                    uint32_t core);
+
+/* What a library's own <name>_target, <name>_use_target and <name>_cpu_missing do. */
+TVMCONV_INSIDE const char *tvmconv_target_id(tvmconv_targets *all);
+TVMCONV_INSIDE int32_t tvmconv_use_target(tvmconv_targets *all, const char *id);
+TVMCONV_INSIDE uint64_t tvmconv_target_missing(tvmconv_targets *all, char *names, size_t size);
+
+/* Calls the entry point of the target in use; `entries` has one per target. */
+TVMCONV_INSIDE int32_t tvmconv_dispatch(tvmconv_targets *all, const tvmconv_entry *entries,
+                                        const tvmconv_pointer *pointers, int32_t count,
+                                        int32_t threads);
+
 /* The three services that TVM's code reaches through the pointers below. */
 TVMCONV_INSIDE int32_t tvmconv_parallel_launch(tvmconv_task task, void *cdata, int32_t num_task);
 TVMCONV_INSIDE void *tvmconv_workspace_alloc(int32_t device_type, int32_t device_id, uint64_t size,
                                              int32_t dtype_code, int32_t dtype_bits);
 TVMCONV_INSIDE int32_t tvmconv_workspace_free(int32_t device_type, int32_t device_id, void *block);
+
+/* Static bundles alone (static.c): takes back every block. A kernel that finds too little memory
+ * ends where it is and frees nothing. */
+TVMCONV_INSIDE void tvmconv_workspace_reset(void);
 
 /* TVM's objects hold weak, NULL pointers of these names and call through them without a check. The
  * generated wrappers define them once per library: there, because a linker would never fetch a
@@ -67,6 +100,10 @@ TVMCONV_HOOK int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *);
 
 /* Bits of the instruction sets that the processor has and its system supports. */
 TVMCONV_INSIDE uint64_t tvmconv_cpu_detect(void);
+
+/* The core that this thread runs on, as its maker numbers it (implementer << 16 | part, of ARM's
+ * MIDR_EL1); 0 where the system does not tell. */
+TVMCONV_INSIDE uint32_t tvmconv_cpu_core(void);
 
 /* Sets how many threads a parallel loop of this host thread may use; returns the old value. */
 TVMCONV_INSIDE int32_t tvmconv_set_threads(int32_t threads);

@@ -33,7 +33,8 @@ enum {
   TVMCONV_NULL = -100,       /* -101: x is NULL, -102: packed is NULL, ... */
   TVMCONV_MISALIGNED = -200, /* -201: x is no multiple of 4 bytes, ... */
   TVMCONV_CPU = -300,        /* this CPU lacks an instruction set that the kernel was built for */
-  TVMCONV_WORKSPACE = -400   /* no memory for the kernel's workspace */
+  TVMCONV_WORKSPACE = -400,  /* no memory, or too little, for the kernel's workspace */
+  TVMCONV_TARGET = -500      /* the library holds no target of this name */
 };
 
 /* A sentence for a return code. Never NULL; the text is static. */
