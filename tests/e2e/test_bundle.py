@@ -17,6 +17,7 @@ import torch
 
 import tvmconv as tc
 from tvmconv.bundle import Bundle
+from tvmconv.bundle.checks import manifest_digest, of_target
 from tvmconv.kernel import Kernel
 
 TEXTS = (
@@ -70,10 +71,13 @@ def test_manifest_says_what_is_there(bundle: Bundle, kernels: list[Kernel], expo
     assert files == {*manifest["files"], "manifest.json"}
     assert manifest["name"] == "four_kernels"
     assert [k["spec"] for k in manifest["kernels"]] == [str(spec) for spec in SPECS]
-    assert manifest["target"]["id"] == kernels[0].target.id
+    target = kernels[0].target.id
+    assert [t["id"] for t in manifest["targets"]] == [target]
+    assert bundle.targets == (bundle.target,) == (target,)
     assert manifest["made_with"]["apache-tvm"] == "0.27.0.post1"
     assert bundle.size == sum((exported / name).stat().st_size for name in manifest["files"])
-    for entry, kernel in zip(manifest["kernels"], kernels, strict=True):
+    for shared, kernel in zip(manifest["kernels"], kernels, strict=True):
+        entry = of_target(shared, target)
         assert 0 < entry["text_bytes"] < 200_000
         exact = "silu" not in entry["spec"] and kernel.accuracy == "direct"
         assert entry["tolerance"]["exact"] == exact
@@ -192,6 +196,26 @@ def test_every_damaged_file_is_refused_by_name(copy: Path) -> None:
             tc.load(copy)
         path.write_bytes(data)
     tc.load(copy)
+
+
+def test_bundle_of_version_1_still_loads(copy: Path) -> None:
+    """The manifest as it was; that the library can do more does not matter."""
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    (target,), (library,) = manifest.pop("targets"), manifest.pop("libraries")
+    for entry in manifest["kernels"]:
+        entry |= entry.pop("targets")[target["id"]]
+        del entry["packed_elems"], entry["workspace_bytes"], entry["pack_workspace_bytes"]
+    del manifest["kind"], manifest["sha256"]
+    library = {key: library[key] for key in ("shared", "static")}
+    manifest |= {"version": 1, "target": target, "library": library}
+    manifest["sha256"] = manifest_digest(manifest)
+    path.write_text(json.dumps(manifest))
+    bundle = tc.load(copy)
+    assert bundle.targets == (bundle.target,) == (target["id"],)
+    assert bundle.selftest().ok
+    x = random(SPECS[0].x_shape)
+    assert bundle.layer(str(SPECS[0]))(x).shape == SPECS[0].out_shape
 
 
 def test_altered_manifest_is_refused(copy: Path) -> None:

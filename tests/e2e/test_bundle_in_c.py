@@ -60,7 +60,8 @@ def test_selftest_builds_and_passes(device: Path) -> None:
     compile_program(device, "selftest")
     done = run(device / "selftest", folder=device)
     assert done.returncode == 0, done.stdout
-    lines = done.stdout.splitlines()
+    first, *lines = done.stdout.splitlines()
+    assert first == f"target: {target.host().id}"
     assert [line[:5] for line in lines[:-1]] == ["ok   "] * len(SPECS)
     assert lines[-1] == "3 of 3 kernels right"
     elsewhere = run(device / "selftest", device, "7", folder=device.parent)

@@ -109,5 +109,6 @@ def test_library_for_macos(tmp_path: Path) -> None:
     data = (folder / "lib" / "libout.so").read_bytes()
     symbol = read(folder).manifest["kernels"][0]["symbol"]
     shown = {f"{symbol}_run", f"{symbol}_pack", "tvmconv_error_text", "tvmconv_cpu_missing"}
+    shown |= {f"out_{name}" for name in ("target", "use_target", "cpu_missing")}
     assert macho.defined_symbols(data) - {"_mh_dylib_header", "__dso_handle"} == shown
     assert macho.text_bytes(tc.compile(SPECS[0], "apple_aarch64").object_bytes) > 500

@@ -106,31 +106,103 @@ def test_manifests_that_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match=r"manifest\.json"):
             checks.read_manifest(tmp_path)
     write_manifest(tmp_path, version=99)
-    with pytest.raises(BundleError, match="format version: got 99; allowed: 1"):
+    with pytest.raises(BundleError, match="format version: got 99; allowed: 1 or 2"):
         checks.read_manifest(tmp_path)
     write_manifest(tmp_path, sha256="0")
     with pytest.raises(BundleError, match="altered"):
         checks.read_manifest(tmp_path)
     write_manifest(tmp_path)
-    assert checks.read_manifest(tmp_path)["version"] == 1
+    assert checks.read_manifest(tmp_path)["version"] == 2
+
+
+def test_manifests_of_version_1_are_still_read(tmp_path: Path) -> None:
+    """As tvmconv 0.1 wrote them: one target, one library, everything of a kernel in one level."""
+    kernel = {
+        "symbol": "k_1234",
+        "spec": "conv1d_n1c1s5_o1k3",
+        "template": "x86.direct",
+        "config": "",
+        "tier": "analytic",
+        "threads": 1,
+        "tensors": {"packed": {"shape": [7], "dtype": "float32"}},
+        "text_bytes": 900,
+        "tolerance": {"algorithm": "direct", "exact": True, "absolute": 0.0},
+        "golden": "golden/k_1234.bin",
+        "weights": None,
+    }
+    target = {"id": "x86_64_v2", "machine": "x86_64", "pointer_bits": 64, "cpu_features": ["pni"]}
+    library = {"shared": "lib/libk.so", "static": "lib/libk.a"}
+    write_manifest(tmp_path, version=1, name="k", target=target, library=library, kernels=[kernel])
+    found = checks.read_manifest(tmp_path)
+    assert found["version"] == 1
+    assert [t["id"] for t in found["targets"]] == ["x86_64_v2"]
+    (entry,) = found["libraries"]
+    assert entry == {"machine": "x86_64", "system": "linux", "pointer_bits": 64,
+                     "targets": ["x86_64_v2"], **library}  # fmt: skip
+    (upgraded,) = found["kernels"]
+    assert "golden" not in upgraded
+    code = checks.of_target(upgraded, "x86_64_v2")
+    assert {key: code[key] for key in kernel} == kernel
+    assert code["packed_elems"] == 7
+
+
+HERE = {"machine": checks._this_machine()[0], "system": checks._this_system()}
+
+
+def manifest_for(*targets: tuple[str, list[str]], **library: object) -> dict[str, object]:
+    """Of a bundle with one library, for these targets and their features."""
+    return {
+        "targets": [{"id": name, "cpu_features": features} for name, features in targets],
+        "libraries": [
+            {"pointer_bits": 64, "shared": "lib/libk.so", **HERE, **library}
+            | {"targets": [name for name, _ in targets]}
+        ],
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"machine": "sparc64"}, "made for sparc64"),
-        ({"pointer_bits": 32}, "32-bit"),
-        ({"cpu_features": ["avx", "amx_tile2"]}, "lacks: .*amx_tile2"),
+        ({"machine": "sparc64"}, "made for sparc64, linux, 64 bits. This is "),
+        ({"pointer_bits": 32}, "32 bits. This is .* 64 bits"),
+        ({"system": "darwin"}, "made for .*, darwin"),
+        ({"shared": None}, "a static bundle: .*link it into a C program"),
     ],
 )
 def test_foreign_machines_are_refused(change: dict[str, object], reason: str) -> None:
-    import platform
-
-    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-    target = {"id": "t", "machine": machine, "pointer_bits": 64, "cpu_features": []}
-    checks.check_machine({"target": target})
+    checks.library_here(manifest_for(("t", [])))
     with pytest.raises(BundleError, match=reason):
-        checks.check_machine({"target": target | change})
+        checks.library_here(manifest_for(("t", []), **change))
+
+
+def test_one_target_that_fits_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "cpu_flags", lambda: frozenset({"asimd", "fp"}))
+    wide, narrow = ("pi5", ["asimd", "asimddp"]), ("pi4", ["asimd"])
+    found = checks.library_here(manifest_for(wide, narrow))
+    assert found["targets"] == ["pi5", "pi4"]
+    with pytest.raises(BundleError, match="made for pi5; this CPU lacks: asimddp"):
+        checks.library_here(manifest_for(wide))
+    monkeypatch.setattr(checks, "cpu_flags", lambda: frozenset({"fp"}))
+    with pytest.raises(BundleError, match=r"made for pi5, pi4; this CPU lacks: asimd$"):
+        checks.library_here(manifest_for(wide, narrow))
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "flags"),
+    [
+        ("x86_64", "flags\t\t: fpu sse avx\n", {"fpu", "sse", "avx"}),
+        ("aarch64", "Features\t: fp asimd\nCPU part\t: 0xd08\n", {"fp", "asimd"}),
+        ("riscv64", "isa\t: rv64imac_zicsr\n", {"rv_i", "rv_m", "rv_a", "rv_c"}),
+        ("aarch64", "flags\t\t: fpu sse avx\n", None),  # the host's, under an emulator
+        ("x86_64", "", None),
+    ],
+)
+def test_flags_are_those_of_this_kind_of_processor(
+    machine: str, text: str, flags: set[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_this_machine", lambda: (machine, 64))
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    assert checks.cpu_flags() == flags
 
 
 def test_single_file_needs_numpy_alone() -> None:

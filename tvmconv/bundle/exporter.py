@@ -10,18 +10,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tvmconv.errors import ArgumentError
-from tvmconv.runtime.sources import CORE_SOURCES, INNER_HEADERS, PUBLIC_HEADERS, SOURCE_DIR
-from tvmconv.runtime.wrapper import wrapper_source
+from tvmconv.runtime.archive import needed_symbols
+from tvmconv.runtime.dispatch import dispatch_source
+from tvmconv.runtime.sources import (
+    CORE_SOURCES,
+    INNER_HEADERS,
+    PUBLIC_HEADERS,
+    SOURCE_DIR,
+    STATIC_HEADERS,
+    STATIC_SOURCES,
+)
 from tvmconv.toolchain import link_shared, link_static
 
-from . import manifest, texts
+from . import manifest, static, texts
 from .answers import golden_answer
 from .checks import FORMAT
+from .contents import FORMATS, HOSTED, STATIC, Contents, Convolution, Library, arrange
+from .golden import Golden
 from .loader import Bundle, read
 from .standalone import standalone_source
+from .weights import Packed, packed_weights
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -33,54 +42,61 @@ def export(
     *,
     weights: Mapping[str, Any] | None = None,
     name: str | None = None,
+    format: str = HOSTED,
 ) -> Bundle:
     """Write `kernels` as a bundle; the folder appears whole or not at all.
 
     Args:
-        kernels: compiled kernels, at least one, all for the same target.
+        kernels: compiled kernels, at least one. Those of several targets make one bundle, which
+            picks the best target when it is loaded; every convolution then needs a kernel for each.
         out_dir: folder to make. A bundle that is there is replaced, anything else is left alone.
         weights: packed weights (`kernel.pack`) or layers (`kernel.bind`) to ship, by the kernel's
-            symbol or spec text; `bundle.layer(name)` brings them back.
+            symbol or spec text; `bundle.layer(name)` brings them back. For several targets, by spec
+            text a mapping from target to weights.
         name: of the libraries and the header, a C identifier; default: made from the folder's name.
+        format: "hosted": libraries for a system with a C library and threads. "static": an archive
+            for firmware, without threads, malloc or system; for one target.
 
     Returns:
         The bundle; its library is opened when a kernel is first called.
 
     Raises:
-        ArgumentError: no kernels, several targets, a kernel twice, weights that fit no kernel, or a
-            folder that holds something else.
+        ArgumentError: no kernels, a kernel twice, a convolution that lacks a target, weights that
+            fit no kernel, an unknown format or one that does not fit the targets, or a folder that
+            holds something else.
         BuildFailed: the C compiler or the linker refused.
         EnvironmentProblem: there is no C compiler.
     """
     out = Path(out_dir)
-    _check_kernels(kernels)
+    contents = arrange(kernels)
+    _check_format(format, contents)
     _check_replaceable(out)
     chosen = name if name is not None else re.sub(r"\W+", "_", f"{out.resolve().name}")
     chosen = chosen if name is not None or chosen[:1].isalpha() else f"bundle_{chosen}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", chosen):
         raise ArgumentError("name", chosen, "a C identifier")
-    packed = _packed_weights(kernels, weights or {})
+    packed = packed_weights(contents, weights or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     making = out.parent / f".{out.name}.making-{uuid.uuid4().hex[:8]}"
     making.mkdir()
     try:
-        _write(making, chosen, kernels, packed)
+        _write(making, chosen, format, contents, packed)
         _put_in_place(making, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return read(out)
 
 
-def _check_kernels(kernels: Sequence[Kernel]) -> None:
-    if not kernels:
-        raise ArgumentError("kernels", [], "at least one kernel")
-    targets = sorted({kernel.target.id for kernel in kernels})
-    if len(targets) > 1:
-        raise ArgumentError("kernels", f"targets {', '.join(targets)}", "one target per bundle")
-    symbols = [kernel.symbol for kernel in kernels]
-    for symbol in symbols:
-        if symbols.count(symbol) > 1:
-            raise ArgumentError("kernels", f"{symbol} twice", "each kernel once")
+def _check_format(form: str, contents: Contents) -> None:
+    if form not in FORMATS:
+        raise ArgumentError("format", form, " or ".join(FORMATS))
+    ids = ", ".join(target.id for target in contents.targets)
+    firmware = [target.id for target in contents.targets if target.system == "none"]
+    if form == HOSTED and firmware:
+        allowed = f"static: {', '.join(firmware)} has no system to load libraries"
+        raise ArgumentError("format", form, allowed)
+    if form == STATIC and len(contents.targets) > 1:
+        raise ArgumentError("format", f"static for {ids}", "static for one target")
 
 
 def _check_replaceable(out: Path) -> None:
@@ -98,53 +114,93 @@ def _check_replaceable(out: Path) -> None:
             raise ArgumentError("out_dir", str(out), allowed)
 
 
-def _packed_weights(kernels: Sequence[Kernel], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The given weights by symbol, as little-endian float32."""
-    packed = {}
-    for name, value in weights.items():
-        kernel = next((k for k in kernels if name in (k.symbol, str(k.spec))), None)
-        if kernel is None:
-            known = ", ".join(str(k.spec) for k in kernels)
-            raise ArgumentError("weights", name, f"the spec or symbol of a kernel: {known}")
-        array = np.asarray(getattr(value, "packed", value))
-        if array.dtype != np.float32 or array.shape != (kernel.packed_elems,):
-            given = f"{array.dtype} of shape {array.shape}"
-            allowed = f"what kernel.pack returns: float32 of shape ({kernel.packed_elems},)"
-            raise ArgumentError(f"weights of {name}", given, allowed)
-        packed[kernel.symbol] = array.astype("<f4")
-    return packed
-
-
-def _write(folder: Path, name: str, kernels: Sequence[Kernel], packed: Mapping[str, Any]) -> None:
+def _write(folder: Path, name: str, form: str, contents: Contents, packed: Packed) -> None:
     for part in ("include", "lib", "src", "golden", *(["weights"] if packed else [])):
         (folder / part).mkdir()
-    entries = [manifest.kernel_entry(kernel) for kernel in kernels]
-    for kernel, entry in zip(kernels, entries, strict=True):
-        golden = golden_answer(kernel)
-        (folder / entry["golden"]).write_bytes(golden.encode())
-        entry["tolerance"] |= {"exact": golden.exact, "absolute": golden.tolerance}
-        if kernel.symbol in packed:
-            entry["weights"] = f"weights/{kernel.symbol}.bin"
-            (folder / entry["weights"]).write_bytes(packed[kernel.symbol].tobytes())
-    for header in PUBLIC_HEADERS:
-        shutil.copy(SOURCE_DIR / header, folder / "include")
-    for source in (*CORE_SOURCES, *INNER_HEADERS):
-        shutil.copy(SOURCE_DIR / source, folder / "src")
-    target = kernels[0].target
-    c_symbols = [kernel.c_symbol for kernel in kernels]
-    wrappers = folder / "src" / "kernels.c"
-    wrappers.write_text(wrapper_source(c_symbols), encoding="utf-8")
-    for path, text in texts.render(name, target, entries, c_symbols).items():
+    entries, answers = [], {}
+    for convolution in contents.convolutions:
+        entry = manifest.kernel_entry(convolution)
+        answers[convolution.symbol] = _write_answers(folder, convolution, entry)
+        _write_weights(folder, convolution, entry, packed)
+        entries.append(entry)
+    _write_sources(folder, name, form, contents)
+    for library in contents.libraries:
+        _write_library(folder, name, form, contents, library, packed)
+    if form == STATIC:
+        needs = needed_symbols((folder / "lib" / f"lib{name}.a").read_bytes())
+        rendered = static.render(name, contents, entries, answers, needs)
+    else:
+        rendered = texts.render(name, contents, entries)
+        rendered["tvmconv_load.py"] = standalone_source()
+    for path, text in rendered.items():
         (folder / path).write_text(text, encoding="utf-8")
-    (folder / "tvmconv_load.py").write_text(standalone_source(), encoding="utf-8")
-    objects = [kernel.object_bytes for kernel in kernels]
-    library = folder / "lib" / f"lib{name}.so"
-    link_shared(objects, [wrappers], library, target, own_runtime=True)
-    named = {f"{kernel.symbol}.o": kernel.object_bytes for kernel in kernels}
-    link_static(named, [wrappers], library.with_suffix(".a"), target)
-    content = manifest.complete(folder, name, target, entries)
+    content = manifest.complete(folder, name, form, contents, entries)
     text = json.dumps(content, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def _write_answers(
+    folder: Path, convolution: Convolution, entry: dict[str, Any]
+) -> dict[str, Golden]:
+    """A golden file for each accuracy among the targets; the answers by target."""
+    by_accuracy: dict[str, tuple[str, Golden]] = {}
+    found = {}
+    ways = {kernel.accuracy for kernel in convolution.kernels}
+    # Without torch the answer is the kernel's own, which has to run here.
+    for kernel in sorted(convolution.kernels, key=lambda k: not k.target.runs_here):
+        if kernel.accuracy not in by_accuracy:
+            suffix = f"-{kernel.accuracy}" if len(ways) > 1 else ""
+            path = f"golden/{convolution.symbol}{suffix}.bin"
+            golden = golden_answer(kernel)
+            (folder / path).write_bytes(golden.encode())
+            by_accuracy[kernel.accuracy] = path, golden
+        path, golden = by_accuracy[kernel.accuracy]
+        code = entry["targets"][kernel.target.id]
+        code["golden"] = path
+        code["tolerance"] |= {"exact": golden.exact, "absolute": golden.tolerance}
+        found[kernel.target.id] = golden
+    return found
+
+
+def _write_weights(
+    folder: Path, convolution: Convolution, entry: dict[str, Any], packed: Packed
+) -> None:
+    several = len(convolution.kernels) > 1
+    for kernel in convolution.kernels:
+        if kernel.symbol in packed:
+            suffix = f"-{kernel.target.id}" if several else ""
+            path = f"weights/{convolution.symbol}{suffix}.bin"
+            (folder / path).write_bytes(packed[kernel.symbol].tobytes())
+            entry["targets"][kernel.target.id]["weights"] = path
+
+
+def _write_sources(folder: Path, name: str, form: str, contents: Contents) -> None:
+    for header in STATIC_HEADERS if form == STATIC else PUBLIC_HEADERS:
+        shutil.copy(SOURCE_DIR / header, folder / "include")
+    for source in (*(STATIC_SOURCES if form == STATIC else CORE_SOURCES), *INNER_HEADERS):
+        shutil.copy(SOURCE_DIR / source, folder / "src")
+    dispatched = [convolution.dispatched for convolution in contents.convolutions]
+    wrappers = dispatch_source(name, contents.target_codes, dispatched)
+    (folder / "src" / "kernels.c").write_text(wrappers, encoding="utf-8")
+
+
+def _write_library(
+    folder: Path, name: str, form: str, contents: Contents, library: Library, packed: Packed
+) -> None:
+    """The libraries of one kind of machine, with the code of all of its targets."""
+    place = folder / library.folder
+    place.mkdir(exist_ok=True)
+    target = contents.targets[library.targets[0]]
+    kernels = [c.kernels[i] for c in contents.convolutions for i in library.targets]
+    sources: list[str | Path] = [folder / "src" / "kernels.c"]
+    named = {f"{kernel.symbol}.o": kernel.object_bytes for kernel in kernels}
+    bare = form == STATIC
+    if not bare:
+        objects = list(named.values())
+        link_shared(objects, sources, place / f"lib{name}.so", target, own_runtime=True)
+    else:
+        named |= static.weight_objects(contents, packed)
+    link_static(named, sources, place / f"lib{name}.a", target, bare=bare)
 
 
 def _put_in_place(made: Path, out: Path) -> None:

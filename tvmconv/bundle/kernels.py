@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,17 @@ RUN_TENSORS = ("x", "packed", "residual", "offset", "mask", "y")
 PACK_TENSORS = ("weight", "bias", "scale", "shift", "packed")
 
 
+class Host(Protocol):
+    """What a kernel needs of its bundle."""
+
+    @property
+    def target(self) -> str:
+        """Id of the target whose code runs."""
+
+    def open(self) -> ctypes.CDLL:
+        """The library."""
+
+
 class BundledKernel:
     """One compiled convolution of a bundle.
 
@@ -24,22 +35,27 @@ class BundledKernel:
         symbol: name of its C functions, before `_pack` and `_run`.
         spec: the convolution's canonical text.
         threads: threads of a call that does not say.
-        packed_elems: float32 values of the packed weights.
-        text_bytes: size of its machine code.
+        packed_elems: float32 values that hold the packed weights of any target.
+        text_bytes: size of its machine code, that of all targets together.
         shapes: of every tensor, by name, in memory order.
         entry: its part of the manifest.
     """
 
-    def __init__(self, entry: dict[str, Any], library: Callable[[], ctypes.CDLL]) -> None:
-        """Take the manifest's entry; `library` opens the library at the first call."""
-        self.entry, self._library = entry, library
+    def __init__(self, entry: dict[str, Any], bundle: Host) -> None:
+        """Take the manifest's entry; the bundle's library is opened at the first call."""
+        self.entry, self._bundle = entry, bundle
         self.symbol: str = entry["symbol"]
         self.spec: str = entry["spec"]
         self.threads: int = entry["threads"]
-        self.text_bytes: int = entry["text_bytes"]
+        self.text_bytes = sum(int(code["text_bytes"]) for code in entry["targets"].values())
         self.shapes = {name: tuple(t["shape"]) for name, t in entry["tensors"].items()}
         self.packed_elems: int = self.shapes["packed"][0]
         self._functions: dict[str, Any] = {}
+
+    @property
+    def target(self) -> str:
+        """Id of the target whose code runs; packed weights are in its order."""
+        return self._bundle.target
 
     def pack(
         self,
@@ -51,6 +67,8 @@ class BundledKernel:
         batch_norm: tuple[Any, Any, Any, Any, float] | None = None,
     ) -> Array:
         """Bring weights into the order that `run` reads; float32, 64-byte aligned.
+
+        The order is that of `target`: packed weights are of no use to another one.
 
         Args:
             weight: in the shape of `shapes["weight"]`.
@@ -116,7 +134,7 @@ class BundledKernel:
     ) -> BundledLayer:
         """Pack weights once and return the layer; the arguments are those of `pack`."""
         count = self.threads if threads is None else threads
-        return BundledLayer(self, self.pack(weight, bias, **extra), count)
+        return BundledLayer(self, self.pack(weight, bias, **extra), count, self.target)
 
     def __call__(
         self,
@@ -162,7 +180,7 @@ class BundledKernel:
     def _call(
         self, kind: str, order: Sequence[str], arrays: Mapping[str, Array], *threads: int
     ) -> None:
-        library = self._library()
+        library = self._bundle.open()
         function = self._functions.get(kind)
         if function is None:
             function = getattr(library, f"{self.symbol}_{kind}")
@@ -181,12 +199,20 @@ class BundledKernel:
 
 @dataclass(frozen=True)
 class BundledLayer:
-    """A kernel with packed weights, and the threads of a call that does not say."""
+    """A kernel with packed weights, the threads of a call that does not say, and their target."""
 
     kernel: BundledKernel
     packed: Array
     threads: int
+    target: str
 
     def __call__(self, x: Any, **extra: Any) -> Any:
-        """Run on `x`; the keywords are those of `BundledKernel.run`."""
+        """Run on `x`; the keywords are those of `BundledKernel.run`.
+
+        Raises:
+            ArgumentError: the bundle has been switched to another target since, or what `run` says.
+        """
+        if self.target != self.kernel.target:
+            allowed = f"weights that were packed for {self.kernel.target}; bind them again"
+            raise ArgumentError("layer", f"weights packed for {self.target}", allowed)
         return self.kernel.run(x, self.packed, **({"threads": self.threads} | extra))

@@ -25,7 +25,7 @@ import numpy as np
 
 from tvmconv.errors import ArgumentError, BundleError
 
-from .checks import check_files, check_machine, read_manifest
+from .checks import check_files, library_here, of_target, read_manifest
 from .golden import Golden, SelfTest, SelfTestRow, digest, golden_inputs
 from .kernels import PACK_TENSORS, BundledKernel, BundledLayer
 from .tensors import aligned
@@ -39,7 +39,6 @@ def load(folder: str | Path) -> Bundle:
             unknown, or this machine cannot run the code (and why).
     """
     bundle = read(folder)
-    check_machine(bundle.manifest)
     bundle.open()
     return bundle
 
@@ -58,6 +57,8 @@ class Bundle:
     Attributes:
         folder: where it lies.
         manifest: the parsed manifest.json; docs/bundle-format.md describes it.
+        targets: ids of the targets that it holds code for; those of one machine stand together,
+            the most demanding first.
         kernels: by symbol.
     """
 
@@ -65,9 +66,11 @@ class Bundle:
         """Take a manifest whose files were checked; `read` and `load` do that."""
         self.folder = folder
         self.manifest = manifest
+        self.targets: tuple[str, ...] = tuple(target["id"] for target in manifest["targets"])
         entries = manifest["kernels"]
-        self.kernels = {entry["symbol"]: BundledKernel(entry, self.open) for entry in entries}
+        self.kernels = {entry["symbol"]: BundledKernel(entry, self) for entry in entries}
         self._library: ctypes.CDLL | None = None
+        self._target: Any = None  # the library's function; those of version 1 have none
 
     @property
     def size(self) -> int:
@@ -75,18 +78,57 @@ class Bundle:
         return sum(entry["bytes"] for entry in self.manifest["files"].values())
 
     def open(self) -> ctypes.CDLL:
-        """The shared library; opened at the first call."""
+        """The shared library for this machine; opened at the first call."""
         if self._library is None:
-            check_machine(self.manifest)
-            path = self.folder / self.manifest["library"]["shared"]
+            path = self.folder / library_here(self.manifest)["shared"]
             try:
                 library = ctypes.CDLL(str(path.resolve()))
             except OSError as error:
                 raise BundleError(f"{path}: the system's loader refused it: {error}") from error
             library.tvmconv_error_text.restype = ctypes.c_char_p
             library.tvmconv_error_text.argtypes = [ctypes.c_int32]
+            if self.manifest["version"] > 1:
+                self._ask_targets(library)
             self._library = library
         return self._library
+
+    def _ask_targets(self, library: ctypes.CDLL) -> None:
+        """Make sure that the library finds a target for this CPU."""
+        name = self.manifest["name"]
+        missing, target = library[f"{name}_cpu_missing"], library[f"{name}_target"]
+        missing.restype, missing.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+        target.restype, target.argtypes = ctypes.c_char_p, []
+        self._target = target
+        names = ctypes.create_string_buffer(1024)
+        if missing(names, len(names)):
+            text = ", ".join(names.value.decode().split())
+            raise BundleError(f"made for {', '.join(self.targets)}; this CPU lacks: {text}")
+
+    @property
+    def target(self) -> str:
+        """Id of the target whose code runs: the library's choice, or what `use_target` said."""
+        self.open()
+        return self.targets[0] if self._target is None else self._target().decode()
+
+    def use_target(self, target: str | None) -> None:
+        """Run the code of this target from now on; None is the library's own choice.
+
+        Every thread of the process sees it. Weights that were packed before do not fit any more.
+
+        Raises:
+            ArgumentError: the library for this machine holds no such target.
+            BundleError: this CPU cannot run it.
+        """
+        library = self.open()
+        known = library_here(self.manifest)["targets"]
+        if target is not None and target not in known:
+            raise ArgumentError("target", target, ", ".join(known))
+        if self._target is not None:
+            use = library[f"{self.manifest['name']}_use_target"]
+            use.restype, use.argtypes = ctypes.c_int32, [ctypes.c_char_p]
+            code = use(None if target is None else target.encode())
+            if code != 0:
+                raise BundleError(f"{target}: {library.tvmconv_error_text(code).decode()}")
 
     def kernel(self, name: str) -> BundledKernel:
         """The kernel of a symbol or of a spec's text."""
@@ -99,12 +141,13 @@ class Bundle:
     def layer(self, name: str) -> BundledLayer:
         """A kernel with the weights that were exported with it."""
         kernel = self.kernel(name)
-        path = kernel.entry["weights"]
-        if path is None:
+        code = of_target(kernel.entry, self.target)
+        if code["weights"] is None:
             raise ArgumentError("layer", name, "a kernel that was exported with weights")
         packed = aligned(kernel.packed_elems)
-        packed[...] = np.fromfile(self.folder / path, np.dtype("<f4"))
-        return BundledLayer(kernel, packed, kernel.threads)
+        stored = np.fromfile(self.folder / code["weights"], np.dtype("<f4"))
+        packed[: stored.size] = stored
+        return BundledLayer(kernel, packed, kernel.threads, self.target)
 
     def selftest(self, threads: Sequence[int] = (1, 2)) -> SelfTest:
         """Run every kernel on its golden inputs, with each of these numbers of threads."""
@@ -114,7 +157,8 @@ class Bundle:
         tensors = golden_inputs(kernel.entry)
         packing: dict[str, Any] = {n: tensors.pop(n) for n in PACK_TENSORS if n in tensors}
         packed = kernel.pack(**packing)
-        golden = Golden.decode((self.folder / kernel.entry["golden"]).read_bytes())
+        path = self.folder / of_target(kernel.entry, self.target)["golden"]
+        golden = Golden.decode(path.read_bytes())
         answers = [kernel.run(**tensors, packed=packed, threads=count) for count in threads]
         problem = golden.problem(answers[0])
         if problem is None and len({digest(y) for y in answers}) > 1:
@@ -130,7 +174,9 @@ def main(arguments: Sequence[str]) -> int:
     """Check the bundle in the given folder (default: this file's own) and run its self-test."""
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     try:
-        result = load(folder).selftest()
+        bundle = load(folder)
+        print(f"target: {bundle.target}")
+        result = bundle.selftest()
     except BundleError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""What manifest.json says of a bundle and of each kernel in it."""
+"""What manifest.json says of a bundle and of each convolution in it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.runtime.archive import needed_symbols
 from tvmconv.runtime.objects import text_bytes
 from tvmconv.toolchain import cc_version
 
 from .answers import tensor_fills
 from .checks import FORMAT, VERSION, manifest_digest
+from .contents import HOSTED, STATIC, Contents, Convolution
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
     from tvmconv.target import Target
 
 
-def kernel_entry(kernel: Kernel) -> dict[str, Any]:
-    """One kernel: how it was made, its tensors, and where its test and weights lie."""
-    spec, symbol = kernel.spec, kernel.symbol
-    c_symbol = kernel.c_symbol
+def kernel_entry(convolution: Convolution) -> dict[str, Any]:
+    """One convolution: its tensors, and for each target how it was made and what belongs to it."""
+    kernel = convolution.kernels[0]
+    spec, c_symbol = kernel.spec, kernel.c_symbol
     shapes = {
         "x": spec.x_shape,
         "weight": spec.weight_shape,
         "bias": (spec.oc,),
         "scale": (spec.oc,),
         "shift": (spec.oc,),
-        "packed": (kernel.packed_elems,),
+        "packed": (convolution.packed_elems,),
         "residual": spec.out_shape,
         "offset": spec.offset_shape,
         "mask": spec.mask_shape,
@@ -46,11 +48,8 @@ def kernel_entry(kernel: Kernel) -> dict[str, Any]:
     }
     transposed = spec.op == "conv_transpose"
     return {
-        "symbol": symbol,
+        "symbol": convolution.symbol,
         "spec": str(spec),
-        "template": kernel.template_id,
-        "config": str(kernel.config),
-        "tier": kernel.tier,
         "threads": kernel.threads,
         "layouts": {"x": spec.in_layout, "weight": spec.weight_layout, "y": spec.out_layout},
         "tensors": tensors,
@@ -62,9 +61,22 @@ def kernel_entry(kernel: Kernel) -> dict[str, Any]:
             "groups": spec.groups if transposed else 1,
         },
         "macs": spec.macs,
+        "targets": {each.target.id: _code_entry(each) for each in convolution.kernels},
+    }
+
+
+def _code_entry(kernel: Kernel) -> dict[str, Any]:
+    """What belongs to one target; golden answer and weights are filled in when they are written."""
+    return {
+        "template": kernel.template_id,
+        "config": str(kernel.config),
+        "tier": kernel.tier,
+        "packed_elems": kernel.packed_elems,
+        "workspace_bytes": kernel.workspace_bytes,
+        "pack_workspace_bytes": kernel.built.pack_workspace_bytes,
         "text_bytes": text_bytes(kernel.object_bytes),
         "tolerance": {"algorithm": kernel.accuracy},
-        "golden": f"golden/{symbol}.bin",
+        "golden": None,
         "weights": None,
     }
 
@@ -81,11 +93,33 @@ def target_entry(target: Target) -> dict[str, Any]:
         "system": target.system,
         "pointer_bits": target.pointer_bits,
         "cpu_features": list(target.cpu_features),
+        "cpu_part": target.cpu_part,
     }
 
 
+def library_entries(folder: Path, name: str, contents: Contents, form: str) -> list[dict[str, Any]]:
+    """Where the libraries of each machine lie, what they hold, and what firmware has to provide."""
+
+    def needs(path: str) -> list[str] | None:
+        return list(needed_symbols((folder / path).read_bytes())) if form == STATIC else None
+
+    return [
+        {
+            "machine": library.machine,
+            "system": library.system,
+            "pointer_bits": contents.targets[library.targets[0]].pointer_bits,
+            "targets": [contents.targets[i].id for i in library.targets],
+            "shared": f"{library.folder}/lib{name}.so" if form == HOSTED else None,
+            "static": f"{library.folder}/lib{name}.a",
+            "needs": needs(f"{library.folder}/lib{name}.a"),
+            "c_compiler": cc_version(contents.targets[library.targets[0]]),
+        }
+        for library in contents.libraries
+    ]
+
+
 def complete(
-    folder: Path, name: str, target: Target, kernels: Sequence[Mapping[str, Any]]
+    folder: Path, name: str, form: str, contents: Contents, kernels: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The whole manifest of a folder whose other files are all written."""
     import tvmconv
@@ -94,6 +128,7 @@ def complete(
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
+        "kind": form,
         "name": name,
         "made_with": {
             "tvmconv": tvmconv.__version__,
@@ -102,10 +137,9 @@ def complete(
             "numpy": metadata.version("numpy"),
             "python": platform.python_version(),
             "platform": sys.platform,
-            "c_compiler": cc_version(target),
         },
-        "target": target_entry(target),
-        "library": {"shared": f"lib/lib{name}.so", "static": f"lib/lib{name}.a"},
+        "targets": [target_entry(target) for target in contents.targets],
+        "libraries": library_entries(folder, name, contents, form),
         "header": f"include/{name}.h",
         "kernels": list(kernels),
         "files": {

@@ -1,25 +1,18 @@
-"""The generated texts of a bundle: header, CMake file, example, self-test and README."""
+"""The generated texts of a hosted bundle: header, CMake file, example, self-test and README."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from tvmconv.runtime.wrapper import (
-    PACK_ARGUMENTS,
-    RUN_ARGUMENTS,
-    KernelSymbol,
-    cpu_mask,
-    kinds,
-    prototype,
-)
+from tvmconv.runtime.wrapper import PACK_ARGUMENTS, RUN_ARGUMENTS, KernelSymbol, kinds, prototype
 
-if TYPE_CHECKING:
-    from tvmconv.target import Target
+from .checks import of_target
+from .contents import Contents
 
-_FILES: Final = {
+_TEMPLATES: Final = {
     "include/{name}.h": "header.h.jinja",
     "CMakeLists.txt": "CMakeLists.txt.jinja",
     "example.c": "example.c.jinja",
@@ -27,18 +20,19 @@ _FILES: Final = {
     "README.md": "README.md.jinja",
 }
 # In the order of the fields of selftest.c's table.
-_FILLED: Final = ("weight", "bias", "scale", "shift", "x", "residual", "offset", "mask")
+FILLED: Final = ("weight", "bias", "scale", "shift", "x", "residual", "offset", "mask")
 # The order of memory follows that of another tensor.
 _LIKE: Final = {"residual": "y", "offset": "x", "mask": "x"}
 
 
-def render(
-    name: str, target: Target, entries: Sequence[Mapping[str, Any]], symbols: Sequence[KernelSymbol]
-) -> dict[str, str]:
-    """Path in the bundle to text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def render(name: str, contents: Contents, entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Path in a hosted bundle to text; static.py has those of static ones."""
+    return fill_in(_TEMPLATES, values(name, contents, entries))
 
-    import tvmconv
+
+def fill_in(templates: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """Path to text, from path to template file."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -48,27 +42,42 @@ def render(
         keep_trailing_newline=True,
         autoescape=False,
     )
-    kernels = [_described(e, s) for e, s in zip(entries, symbols, strict=True)]
-    values = {
+    return {
+        path.format(name=given["name"]): environment.get_template(file).render(given)
+        for path, file in templates.items()
+    }
+
+
+def values(name: str, contents: Contents, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the templates know."""
+    import tvmconv
+
+    kernels = [
+        _described(e, c.dispatched.public)
+        for e, c in zip(entries, contents.convolutions, strict=True)
+    ]
+    return {
         "name": name,
         "macro": name.upper(),
         "version": tvmconv.__version__,
-        "target": target,
-        "cpu_mask": cpu_mask(target.cpu_features),
+        "static": False,
+        "targets": contents.targets,
+        "libraries": contents.libraries,
         "kernels": kernels,
-        "selftest": [_tested(kernel) for kernel in kernels],
+        "selftest": [_tested(kernel, contents) for kernel in kernels],
         "example": _example(kernels[0]),
-    }
-    return {
-        path.format(name=name): environment.get_template(file).render(values)
-        for path, file in _FILES.items()
     }
 
 
 def _described(entry: Mapping[str, Any], symbol: KernelSymbol) -> dict[str, Any]:
     layouts = dict(entry["layouts"])
+    codes = [of_target(entry, target) for target in entry["targets"]]
     return {
         **entry,
+        "codes": list(zip(entry["targets"], codes, strict=True)),
+        "text_bytes": sum(code["text_bytes"] for code in codes),
+        "workspace_bytes": max(code["workspace_bytes"] for code in codes),
+        "pack_workspace_bytes": max(code["pack_workspace_bytes"] for code in codes),
         "has_pack": "pack" in kinds(symbol),
         "pack_prototype": prototype(symbol, "pack"),
         "run_prototype": prototype(symbol, "run"),
@@ -77,12 +86,13 @@ def _described(entry: Mapping[str, Any], symbol: KernelSymbol) -> dict[str, Any]
     }
 
 
-def _tested(kernel: Mapping[str, Any]) -> dict[str, Any]:
+def _tested(kernel: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
     """One row of the table in selftest.c."""
     return {
         "symbol": kernel["symbol"],
         "pack": f"{kernel['symbol']}_pack" if kernel["has_pack"] else "NULL",
-        "fills": [_fill(kernel["tensors"].get(name)) for name in _FILLED],
+        "golden": [kernel["targets"][target.id]["golden"] for target in contents.targets],
+        "fills": [_fill(kernel["tensors"].get(name)) for name in FILLED],
         "packed": kernel["packed_elems"],
         "y": prod(kernel["tensors"]["y"]["shape"]),
     }

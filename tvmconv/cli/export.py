@@ -1,20 +1,34 @@
 """`tvmconv export`: write a bundle that runs without TVM, torch and Python."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tvmconv.bench.labels import kilobytes
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
-from tvmconv.cli.output import Output
+from tvmconv.cli.output import Output, Step
+from tvmconv.errors import ArgumentError
+from tvmconv.workloads import Layer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tvmconv.bundle import Bundle
+    from tvmconv.bundle.golden import SelfTest
+    from tvmconv.kernel import Kernel
 
 EXAMPLES = """\
 The folder holds a shared and a static library with plain C functions, a header, a CMake file, a C
-example, golden vectors and a self-test; docs/bundle-format.md describes it.
+example, golden vectors and a self-test; docs/bundle-format.md describes it. Several targets, with
+commas between, make one bundle, which picks the best one for the CPU that it is loaded on.
 
 examples:
   tvmconv export conv2d_n1c64s56x56_o64k3x3_p1_bias_relu --output out/layer
   tvmconv export resnet50 --fused --output out/resnet50
-  tvmconv export lenet5 --target x86_64_v2 --output out/old-cpu --no-selftest
+  tvmconv export lenet5 --target x86_64_v2,x86_64_v3,x86_64_v4 --output out/any-pc
+  tvmconv export mobilenet_v2 --target pi3,pi4,pi5 --output out/raspberry
+  tvmconv export lenet5 --target cortex_m7 --format static --output out/firmware
 """
 
 
@@ -26,52 +40,105 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--output", "-o", type=Path, required=True, metavar="FOLDER", help="where to write it"
     )
     parser.add_argument(
+        "--format",
+        choices=("hosted", "static"),
+        default="hosted",
+        help="static: an archive for firmware, without threads, malloc and system",
+    )
+    parser.add_argument(
         "--no-selftest", action="store_true", help="do not run the bundle (for another machine)"
     )
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Compile, write the bundle, and run its self-test where the target runs here."""
-    from tvmconv.bundle import export, load
+    from tvmconv.bundle import export
 
     layers = chosen_layers(args)
-    with output.progress(len(layers) + 3, "exporting") as step:
-        kernels = compile_layers(args, layers, step)
+    targets = [target.strip() for target in args.target.split(",")]
+    with output.progress((len(layers) + 1) * len(targets) + 2, "exporting") as step:
+        kernels = compile_targets(args, targets, layers, step)
         step("writing")
-        export(kernels, args.output)
+        bundle = export(kernels, args.output, format=args.format)
         step("self-test")
-        here = kernels[0].target.runs_here and not args.no_selftest
-        selftest = load(args.output).selftest() if here else None
+        here = [] if args.no_selftest or args.format == "static" else runnable(kernels)
+        tests = selftests(bundle, here)
     sizes = folder_sizes(args.output)
-    ok = selftest is None or selftest.ok
+    ok = all(test.ok for test in tests.values())
     if output.as_json:
         content = {
             "folder": str(args.output),
-            "kernels": [kernel.symbol for kernel in kernels],
+            "kernels": list(bundle.kernels),
+            "targets": list(bundle.targets),
             "sizes": sizes,
-            "selftest": None if selftest is None else selftest.ok,
+            "selftest": ok if tests else None,
+            "selftests": {target: test.ok for target, test in tests.items()},
         }
         output.document("export", ok, content)
         return 0 if ok else 1
     console = output.console()
     total = kilobytes(sum(sizes.values()))
     console.print(
-        f"wrote {len(kernels)} kernels to {args.output}: {total}", highlight=False, soft_wrap=True
+        f"wrote {len(bundle.kernels)} kernels for {', '.join(bundle.targets)} to {args.output}: "
+        f"{total}",
+        highlight=False,
+        soft_wrap=True,
     )
     for kind, size in sizes.items():
         console.print(f"  {kind:26} {kilobytes(size):>10}", highlight=False)
-    if selftest is None:
+    print_selftests(tests, bundle, console)
+    return 0 if ok else 1
+
+
+def compile_targets(
+    args: argparse.Namespace, targets: Sequence[str], layers: Sequence[Layer], step: Step
+) -> "list[Kernel]":
+    """Every layer for every target.
+
+    Raises:
+        ArgumentError: a target that is named twice.
+        TvmconvError: what `tvmconv.compile` raises.
+    """
+    if len(set(targets)) < len(targets):
+        raise ArgumentError("--target", args.target, "each target once")
+    kernels = []
+    for target in targets:
+        chosen = argparse.Namespace(**(vars(args) | {"target": target}))
+        kernels += compile_layers(chosen, layers, step)
+    return kernels
+
+
+def runnable(kernels: "Sequence[Kernel]") -> list[str]:
+    """Ids of the targets whose code this machine runs."""
+    return list(dict.fromkeys(k.target.id for k in kernels if k.target.runs_here))
+
+
+def selftests(bundle: "Bundle", targets: Sequence[str]) -> "dict[str, SelfTest]":
+    """What the self-test says of each of these targets."""
+    found = {}
+    for target in targets:
+        bundle.use_target(target)
+        found[target] = bundle.selftest()
+    return found
+
+
+def print_selftests(tests: "Mapping[str, SelfTest]", bundle: "Bundle", console: "Console") -> None:
+    """A line for each target, and every row of a self-test that failed."""
+    passed = [target for target, test in tests.items() if test.ok]
+    if passed:
+        console.print(f"self-test passed: {', '.join(passed)}", style="green")
+    for target, test in tests.items():
+        if not test.ok:
+            text = f"self-test failed: {target}\n{test}"
+            console.print(text, style="red", markup=False, highlight=False)
+    others = [target for target in bundle.targets if target not in tests]
+    if others:
         console.print(
-            "self-test not run: the target is not this machine's; "
-            f"`tvmconv validate {args.output} --emulate` runs it in an emulator",
+            f"self-test not run: {', '.join(others)}; "
+            f"`tvmconv validate {bundle.folder} --emulate` runs it in an emulator",
             style="dim",
             soft_wrap=True,
         )
-    elif selftest.ok:
-        console.print("self-test passed", style="green")
-    else:
-        console.print(str(selftest), style="red", markup=False, highlight=False)
-    return 0 if ok else 1
 
 
 def folder_sizes(folder: Path) -> dict[str, int]:

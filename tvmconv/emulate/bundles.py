@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvmconv import target as targets
+from tvmconv.bundle.checks import of_target
 from tvmconv.bundle.golden import SelfTest, SelfTestRow
 from tvmconv.bundle.loader import Bundle
 from tvmconv.compilers import Compiler
@@ -34,8 +35,10 @@ class Variant:
 
     Attributes:
         target: whom it is for.
-        kernels: the manifest's entries of its kernels.
-        shared: its shared library.
+        name: of the bundle.
+        version: of its format.
+        kernels: the manifest's entries of its kernels, with those of the target in one level.
+        shared: its shared library; None in a static bundle.
         static: its static library.
         selftest: source of its self-test.
         sources: C sources of the runtime and the wrappers inside both libraries.
@@ -44,8 +47,10 @@ class Variant:
     """
 
     target: Target
+    name: str
+    version: int
     kernels: tuple[Mapping[str, Any], ...]
-    shared: Path
+    shared: Path | None
     static: Path
     selftest: Path
     sources: tuple[Path, ...]
@@ -83,22 +88,27 @@ def variants(bundle: Bundle) -> list[Variant]:
     Raises:
         BundleError: it is for a target that is not described here.
     """
+    unknown = sorted(set(bundle.targets) - set(targets.ids()))
+    if unknown:
+        raise BundleError("target of the bundle", ", ".join(unknown), ", ".join(targets.ids()))
+    return [_variant(bundle, target) for target in bundle.targets]
+
+
+def _variant(bundle: Bundle, target: str) -> Variant:
     manifest, folder = bundle.manifest, bundle.folder
-    target_id = manifest["target"]["id"]
-    if target_id not in targets.ids():
-        raise BundleError("target of the bundle", target_id, ", ".join(targets.ids()))
-    return [
-        Variant(
-            target=targets.load(target_id),
-            kernels=tuple(manifest["kernels"]),
-            shared=folder / manifest["library"]["shared"],
-            static=folder / manifest["library"]["static"],
-            selftest=folder / "selftest.c",
-            sources=tuple(sorted((folder / "src").glob("*.c"))),
-            include=folder / "include",
-            folder=folder,
-        )
-    ]
+    library = next(each for each in manifest["libraries"] if target in each["targets"])
+    return Variant(
+        target=targets.load(target),
+        name=manifest["name"],
+        version=manifest["version"],
+        kernels=tuple(of_target(entry, target) for entry in manifest["kernels"]),
+        shared=folder / library["shared"] if library["shared"] is not None else None,
+        static=folder / library["static"],
+        selftest=folder / "selftest.c",
+        sources=tuple(sorted((folder / "src").glob("*.c"))),
+        include=folder / "include",
+        folder=folder,
+    )
 
 
 def validate_variant(
@@ -123,13 +133,14 @@ def validate_variant(
     chosen = runner or find_runner(variant.target)
     compiler = program_compiler(variant.target, static=not chosen.dynamic)
     # The shared library is what most people deploy, but it needs the device's C library to run.
-    library = "shared" if chosen.dynamic else "static"
+    library = "shared" if chosen.dynamic and variant.shared is not None else "static"
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         step("self-test")
         selftest = run_selftest(variant, chosen, compiler, Path(folder))
         program = Path(folder) / "kernels"
         parts = [_part(entry, variant.target) for entry in variant.kernels]
-        link_program(_inputs(variant, chosen), parts, program, compiler, include=variant.include)
+        inputs, prepare = _inputs(variant, chosen), _prepare(variant)
+        link_program(inputs, parts, program, compiler, include=variant.include, prepare=prepare)
         subjects = [_subject(entry, variant) for entry in variant.kernels]
         reports = tuple(prove(subjects, program, chosen, seed, step))
     return VariantReport(variant.target.id, chosen.label, library, selftest, reports)
@@ -144,7 +155,8 @@ def run_selftest(variant: Variant, runner: Runner, compiler: Compiler, work: Pat
     program = work / "selftest"
     inputs = [variant.selftest, *_inputs(variant, runner)]
     compile_program(inputs, program, compiler, variant.include)
-    done = runner.run(program, str(variant.folder))
+    only = (variant.target.id,) if variant.version > 1 and variant.shared is not None else ()
+    done = runner.run(program, str(variant.folder), "2", *only)
     if done.returncode not in (0, 1):
         raise ProgramFailed(f"selftest on {runner.label}: {(done.stdout + done.stderr).strip()}")
     rows = []
@@ -163,9 +175,27 @@ def _inputs(variant: Variant, runner: Runner) -> Sequence[Path]:
     """What a program links.
 
     Statically that is another C library than the archive was made for, so the runtime comes from
-    its source; the kernels themselves need none.
+    its source; the kernels themselves need none, nor does the archive of a static bundle.
     """
+    if variant.shared is None:
+        return [variant.static]
     return [variant.shared] if runner.dynamic else [*variant.sources, variant.static]
+
+
+def _prepare(variant: Variant) -> str:
+    """C statements before the first call; they return a code."""
+    if variant.version == 1:
+        return "return TVMCONV_OK;"
+    if variant.shared is None:
+        kinds_of_bytes = ("workspace_bytes", "pack_workspace_bytes")
+        size = max(int(entry[kind]) for entry in variant.kernels for kind in kinds_of_bytes)
+        declared = "int32_t tvmconv_set_workspace(void *, size_t);"
+        return (
+            f"{declared} static char memory[{size} + 1];"
+            f" return tvmconv_set_workspace(memory, {size});"
+        )
+    use = f"{variant.name}_use_target"
+    return f'int32_t {use}(const char *); return {use}("{variant.target.id}");'
 
 
 def _part(entry: Mapping[str, Any], target: Target) -> Part:

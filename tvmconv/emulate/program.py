@@ -89,6 +89,7 @@ def link_program(
     compiler: Compiler,
     *,
     include: Path = SOURCE_DIR,
+    prepare: str = "return TVMCONV_OK;",
 ) -> Path:
     """Link object files, C sources and libraries with calls.c into the program `out`.
 
@@ -98,10 +99,11 @@ def link_program(
         out: where the program goes.
         compiler: of the target.
         include: folder of the runtime's headers.
+        prepare: C statements that run before the first call and return a code.
     """
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         table = Path(folder) / "table.c"
-        table.write_text(table_source(parts), encoding="utf-8")
+        table.write_text(table_source(parts, prepare), encoding="utf-8")
         sources = [CALLS_DIR / "calls.c", table]
         return compile_program([*sources, *inputs], out, compiler, include)
 
@@ -117,7 +119,7 @@ def compile_program(
     return out
 
 
-def table_source(parts: Sequence[Part]) -> str:
+def table_source(parts: Sequence[Part], prepare: str = "return TVMCONV_OK;") -> str:
     """C text of the table that calls.c goes through."""
     lines = ['#include "calls.h"', ""]
     for part in parts:
@@ -134,6 +136,7 @@ def table_source(parts: Sequence[Part]) -> str:
         "};",
         f"const uint32_t calls_kernel_count = {len(parts)};",
         f"const uint64_t calls_cpu = UINT64_C({mask});",
+        f"int32_t calls_prepare(void) {{ {prepare} }}",
         "",
     ]
     return "\n".join(lines)

@@ -83,6 +83,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "this CPU lacks: %s\n", missing);
     return 2;
   }
+  const int32_t code = calls_prepare();
+  if (code != TVMCONV_OK) fail(tvmconv_error_text(code));
   FILE *in = fopen(argv[1], "rb"), *out = fopen(argv[2], "wb");
   if (in == NULL || out == NULL) fail("a file cannot be opened");
   if (fread(magic, sizeof magic, 1, in) != 1 || memcmp(magic, "TVCCALL1", 8) != 0)

@@ -15,4 +15,7 @@ extern const calls_kernel calls_kernels[];
 extern const uint32_t calls_kernel_count;
 extern const uint64_t calls_cpu; /* instruction sets that the kernels need */
 
+/* Runs before the first call; returns a code of the runtime. */
+int32_t calls_prepare(void);
+
 #endif
