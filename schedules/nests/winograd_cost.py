@@ -189,7 +189,8 @@ class Plan:
     def stage_elems(self) -> Array:
         """Elements of the largest stage over all blocks and chunks, as it is declared."""
         gemm = self.gemm_bytes * self.depth * self.blocks_oc // self.chunk
-        return self.runs * np.maximum(self.v_bytes, gemm) / 4
+        elems: Array = self.runs * np.maximum(self.v_bytes, gemm) / 4
+        return elems
 
     @property
     def step_cycles(self) -> Array:
