@@ -101,3 +101,12 @@ int32_t tvmconv_set_threads(int32_t threads) {
   (void)threads;
   return 1;
 }
+
+#if defined(__ARM_EABI__)
+/* LLVM writes tables for unwinding the stack, which name these; nothing here is ever unwound. Weak:
+ * a program that has the compiler's own library keeps those. */
+void __aeabi_unwind_cpp_pr0(void);
+void __aeabi_unwind_cpp_pr1(void);
+__attribute__((weak)) void __aeabi_unwind_cpp_pr0(void) {}
+__attribute__((weak)) void __aeabi_unwind_cpp_pr1(void) {}
+#endif
