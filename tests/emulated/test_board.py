@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulated.board import board_python, plain_board
+from tests.emulated.board import board_python
 
-__all__ = ["plain_board"]
 pytestmark = pytest.mark.emulated
 
 

@@ -1,0 +1,5 @@
+"""Fixtures of several modules: the emulated board takes half a minute to make."""
+
+from tests.emulated.board import plain_board
+
+__all__ = ["plain_board"]
