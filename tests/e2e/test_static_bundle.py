@@ -68,6 +68,13 @@ def test_it_needs_no_library(exported: Path) -> None:
     assert set(manifest["libraries"][0]["needs"]) <= HARMLESS
 
 
+def test_no_activation_needs_a_library(tmp_path: Path) -> None:
+    names = ("silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "hardswish")
+    specs = [tc.conv1d((1, 4, 12), 8, 3, activation=name) for name in names]
+    bundle = tc.export([tc.compile(spec) for spec in specs], tmp_path / "out", format="static")
+    assert set(bundle.manifest["libraries"][0]["needs"]) <= HARMLESS
+
+
 def test_programs_need_no_library(device: Path) -> None:
     """The self-test without a C library: what is missing when everything is linked."""
     build(device, "-ffreestanding", "-c", "selftest.c", "-o", "selftest.o")
