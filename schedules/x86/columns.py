@@ -62,7 +62,7 @@ def guards(task: Task) -> bool:
     """Whether rows are read in place under masks: for depthwise layers, whose x is used once."""
     problem = task.problem
     masked = problem.padding_mode in ("zeros", "constant") and task.target.lanes >= 8
-    return masked and problem.icg == 1 and problem.axes[2].phases == 1
+    return masked and problem.icg == 1 and all(axis.phases == 1 for axis in problem.axes)
 
 
 def loads(task: Task, form: Form) -> float:

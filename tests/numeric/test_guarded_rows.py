@@ -48,6 +48,15 @@ def test_every_tile(spec: ConvSpec, level: str) -> None:
         tc.validate(kernel).require()
 
 
+def test_phases_with_fewer_taps_are_not_read_in_place() -> None:
+    """A tap that a phase does not have is skipped: times zero, what is not finite would be NaN."""
+    spec = tc.conv_transpose2d((1, 3, 4, 9), 3, (2, 2), stride=(3, 1), padding=1, groups=3)
+    for config in get_template(COLUMNS).shortlist(Task(spec, load("x86_64_v4"))):
+        assert config.text("stage") == "planes"
+    kernel: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS)
+    tc.validate(kernel).require()
+
+
 @hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 70)),

@@ -21,7 +21,7 @@ from tvmconv.template import Task, Template, get_template
 # of a whole deep map pay, sums need but a window.
 WORKSPACE_BYTES = (4 << 20) + (4 << 10)
 TRANSFORMED_BYTES = (16 << 20) + (256 << 10)
-BUFFER = re.compile(r"(\w+) = T\.alloc_buffer\(\(([\d, ]+)\)")
+BUFFER = re.compile(r"(\w+?)(?:_local)? = T\.alloc_(?:buffer|local)\(\(([\d, ]+)\)")
 
 
 def loops(task: Task, template: Template, config: Config) -> str:
