@@ -83,11 +83,12 @@ def lower(task: Task, template: Template, config: Config, symbol: str) -> Lowere
     from tvmconv.lower.pipeline import to_loops, without_work
 
     run, pack, sch = schedule(task, template, config)
-    run_loops = to_loops(sch.mod["main"], run, f"{symbol}_run", task.problem)
+    masks = task.target.masks
+    run_loops = to_loops(sch.mod["main"], run, f"{symbol}_run", task.problem, masks=masks)
     if task.spec.n == 0:
         run_loops = without_work(run_loops)
     pack_func = template.apply_pack(task, config, pack)
-    pack_loops = to_loops(pack_func, pack, f"{symbol}_pack")
+    pack_loops = to_loops(pack_func, pack, f"{symbol}_pack", masks=masks)
     return Lowered(run, pack, sch, run_loops, pack_loops)
 
 

@@ -1,8 +1,9 @@
 """Which template and config compile a spec, and why: each candidate with its time or its reason.
 
-Three tiers, the first that has an answer:
+Four tiers, the first that has an answer:
 
 * tuned: the best record of this spec, target and number of threads, the caller's before ours;
+* static: the caller's record of least static cost, where nothing was measured;
 * predicted: the shipped cost model ranks the shortlist of every template;
 * analytic: each template's default, ranked by its own predicted cycles.
 """
@@ -21,9 +22,9 @@ from tvmconv.tolerance import DIRECT, get_accuracy
 from tvmconv.tuning.features import tabulate
 from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_source
 from tvmconv.tuning.model import CostModel
-from tvmconv.tuning.records import Record, best_records
+from tvmconv.tuning.records import Record, best_estimates, best_records
 
-TIERS = ("tuned", "predicted", "analytic")
+TIERS = ("tuned", "static", "predicted", "analytic")
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,24 @@ def _tuned(task: Task, ids: set[str], records: Paths, notes: list[str]) -> Candi
             best = _best_of(task, threads, ids, sources, notes)
             if best is not None:
                 return best
-    return None
+    return _estimated(task, ids, own)
+
+
+def _estimated(task: Task, ids: set[str], sources: Iterable[Source]) -> Candidate | None:
+    """The config of least static cost, of the caller's files: `tvmconv tune --no-device`."""
+    applying = [
+        record
+        for source in sources
+        for record in source.of(task)
+        if record.stage == "static" and _refusal(task, record, ids) is None
+    ]
+    ranked = best_estimates(applying)
+    if not ranked:
+        return None
+    best = ranked[0]
+    template, config = get_template(best.template), Config.parse(best.config)
+    text = f"least static cost ({best.message})"
+    return Candidate(template, config, template.cycles(task, config), text, "static")
 
 
 def _best_of(
@@ -212,7 +230,7 @@ def _best_of(
     refused: Counter[str] = Counter()
     for source in sources:
         for record in source.of(task):
-            if record.status != "ok":
+            if record.status != "ok" or record.stage == "static":
                 continue
             reason = _refusal(measured, record, ids)
             if reason is None:

@@ -168,6 +168,16 @@ class Target:
         return int(implementer, 16) << 16 | int(part, 16) if part else 0
 
     @property
+    def masks(self) -> bool:
+        """Whether masked vectors are worth writing; elsewhere LLVM tests and moves lane by lane."""
+        return self.machine == "x86_64"
+
+    @property
+    def lanes_multiply(self) -> bool:
+        """Whether a multiply-add takes one lane of a vector as its factor for nothing."""
+        return self.machine == "aarch64"
+
+    @property
     def pointer_bits(self) -> int:
         """64 or 32."""
         return 64 if self.machine.endswith("64") else 32

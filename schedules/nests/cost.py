@@ -1,6 +1,6 @@
-"""Predicted cycles of a form on one x86 core: what ranks templates and picks untuned configs.
+"""Predicted cycles of a form on one core: what ranks templates and picks untuned configs.
 
-Compute is bound by two vector FMAs and two loads a cycle and by the FMA's latency of four cycles;
+Compute is bound by the core's vector FMAs and loads a cycle and by the FMA's latency (cores.py);
 staging and storing are bound by memory. The constants were fitted on a Zen 5 core; what matters is
 the order of candidates, not the absolute number.
 """
@@ -9,22 +9,16 @@ from __future__ import annotations
 
 from math import prod
 
+from tvmconv.cores import core_of
 from tvmconv.declare.form import Form
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
-FMA_PER_CYCLE = 2.0
-LOADS_PER_CYCLE = 2.0
-# Four, and one more for what is not in order.
-FMA_LATENCY_CYCLES = 5.0
 TILE_OVERHEAD_CYCLES = 10.0
-L3_BYTES_PER_CYCLE = 8.0
 # Of staged rows that do not fit the first-level cache: shifted loads from there cross cache lines.
 L2_BYTES_PER_CYCLE = 4.0
 # Indices are 32 bits wide, those of stages over all blocks as well.
 MOST_ELEMS = 2**31 - 1
-# What a stream of weights from the second-level cache adds to a step.
-L2_CYCLES_PER_BYTE = 0.0025
 # LLVM needs registers for broadcasts as well; tiles that leave fewer measured 3 to 10 % slower.
 CROWDED_REGISTERS = 6
 CROWDED_FACTOR = 1.05
@@ -42,16 +36,17 @@ def accumulators(form: Form, lanes: int) -> int:
 
 def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:
     """Cycles of one reduction step of one tile."""
-    held = accumulators(form, target.lanes)
-    fma = held / FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
+    held, core = accumulators(form, target.lanes), core_of(target)
+    fma = held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
     # Straight-line taps of one channel: the next tile starts before this one's sums are done.
-    latency = FMA_LATENCY_CYCLES / (2 if form.vector == "ow" and form.stage == "guarded" else 1)
-    step = max(fma, loads / LOADS_PER_CYCLE, latency)
+    overlap = 2 if form.vector == "ow" and form.stage == "guarded" else 1
+    step = max(fma, loads / core.loads_per_cycle, core.fma_latency_cycles / overlap)
+    step += (held + loads) * core.instruction_cycles
     if held > target.registers - CROWDED_REGISTERS:
         step *= CROWDED_FACTOR
     if form.vector == "oc" and not form.per_lane:
         if 4.0 * form.tile_oc * problem.reduction > target.l1_bytes / 2:
-            step += 4.0 * form.tile_oc * L2_CYCLES_PER_BYTE
+            step += 4.0 * form.tile_oc * core.near_cycles_per_byte
         if form.stage in ("none", "planes") and not problem.channels_last and problem.icg >= 8:
             step *= PLANES_FACTOR
     return step
@@ -107,6 +102,13 @@ def spills_l1(problem: Problem, vector: str) -> bool:
     return vector == "ow" and problem.icg == 1 and problem.ocg == 1
 
 
+def row_elems(problem: Problem, form: Form) -> float:
+    """Elements of one row of a staged window: columns, and the channels beside them."""
+    w = problem.axes[2]
+    beside = 1 if form.stage == "planes" else problem.icg * (form.tile_oc if form.per_lane else 1)
+    return (w.window(form.block_ow) - w.low) * beside
+
+
 def memory_cycles(
     problem: Problem, form: Form, target: Target, stage_elem: float, store_elem: float
 ) -> float:
@@ -115,12 +117,13 @@ def memory_cycles(
     runs = max(1, problem.n) * form.groups(problem) * blocks(problem, form)
     weights = 4.0 * form.weight_elems(problem) / form.groups(problem)
     window = window_bytes(problem, form)
-    streamed = 0.0
+    streamed, far = 0.0, core_of(target).far_bytes_per_cycle
     if weights + window > L2_SHARE * target.l2_bytes:
         streamed += weights * runs
     if window > L2_SHARE * target.l2_bytes:
         streamed += window * runs * (1 if form.per_lane else form.blocks(problem))
     if spills_l1(problem, form.vector) and form.stage == "planes" and window > target.l1_bytes:
-        streamed += window * runs * L3_BYTES_PER_CYCLE / L2_BYTES_PER_CYCLE
-    stage = staged_elems(problem, form) * stage_elem
-    return stage + prod(shape) * store_elem + STALLED * streamed / L3_BYTES_PER_CYCLE
+        streamed += window * runs * far / L2_BYTES_PER_CYCLE
+    row = core_of(target).row_cycles / row_elems(problem, form)
+    stage = staged_elems(problem, form) * (stage_elem + row)
+    return stage + prod(shape) * store_elem + STALLED * streamed / far

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmconv.cores import core_of
 from tvmconv.space import Columns
 from tvmconv.template import Features, Task
 
-from . import cost
 from .forms import Forms, Tiles
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def valid_rows(recipe: Recipe, task: Task, columns: Columns, limit: float) -> ND
 def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
     """Some thirty columns for configs of a recipe."""
     problem, target = recipe.problem(task), task.target
+    core = core_of(target)
     forms = Forms.of(recipe, task, columns)
     tiles = Tiles.of(recipe, task, columns)
     compute = forms.compute_cycles(tiles)
@@ -48,7 +49,7 @@ def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
     tasks = forms.tasks()
     rounds = np.ceil(tasks / task.threads)
     _, h, w = problem.axes
-    fma = tiles.held / cost.FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
+    fma = tiles.held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
     tile_rows = (forms.tile_oh - 1) * h.stride + (h.taps - 1) * h.step + 1
     tile_columns = (forms.tile_ow - 1) * w.stride + (w.taps - 1) * w.step + 1
     own = forms.tile_oc if recipe.per_lane else 1.0
@@ -71,7 +72,7 @@ def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
         "tile_oh": forms.tile_oh,
         "tile_ow": forms.tile_ow,
         "loads_per_fma": tiles.loads / tiles.held,
-        "latency_cover": tiles.held / (cost.FMA_PER_CYCLE * cost.FMA_LATENCY_CYCLES),
+        "latency_cover": tiles.held / (core.fma_per_cycle * core.fma_latency_cycles),
         "unroll_taps": tiles.unroll_taps,
         "log_straight_line": np.log2(tiles.held * tiles.unroll_ic * straight),
         # Footprints.

@@ -9,17 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log, log2, prod
 
+from tvmconv.cores import X86, Core, core_of
 from tvmconv.declare.fft_form import FftForm
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
-from .cost import FMA_LATENCY_CYCLES, L2_SHARE, L3_BYTES_PER_CYCLE, STALLED
+from .cost import L2_SHARE, STALLED
 
 # Additions and multiplications of a butterfly of r points without its powers of roots.
 BUTTERFLY_OPS = {2: 4, 3: 16, 4: 16, 5: 40, 8: 56}
-OPS_PER_CYCLE = 2.0
-LOADS_PER_CYCLE = 2.0
 STORES_PER_CYCLE = 1.0
 # What LLVM's order of a straight line loses, and the loop around it.
 LINE_FACTOR = 1.15
@@ -34,17 +33,20 @@ L3_BYTES = 20_000_000
 FROM_MEMORY = 2.0
 
 
-def level_cycles(radix: int) -> float:
+def level_cycles(radix: int, core: Core = X86) -> float:
     """One butterfly with its powers."""
     ops = BUTTERFLY_OPS[radix] + 4 * (radix - 1)
     loads = 2 * radix + 2 * (radix - 1)
-    bound = max(ops / OPS_PER_CYCLE, loads / LOADS_PER_CYCLE, 2 * radix / STORES_PER_CYCLE)
-    return LINE_FACTOR * bound + BUTTERFLY_OVERHEAD
+    bound = max(
+        ops / core.fma_per_cycle, loads / core.loads_per_cycle, 2 * radix / STORES_PER_CYCLE
+    )
+    each = (ops + loads + 2 * radix) * core.instruction_cycles
+    return LINE_FACTOR * (bound + each) + BUTTERFLY_OVERHEAD
 
 
-def ring_cycles(ring: Ring) -> float:
+def ring_cycles(ring: Ring, core: Core) -> float:
     """One vector of whole transforms."""
-    return sum(ring.points / r * level_cycles(r) for r in ring.radices)
+    return sum(ring.points / r * level_cycles(r, core) for r in ring.radices)
 
 
 def spectrum_elems(problem: Problem, form: FftForm) -> int:
@@ -88,13 +90,16 @@ class Parts:
 def block_parts(problem: Problem, form: FftForm, target: Target) -> Parts:
     """Cycles of one block of tiles of one group."""
     narrow = 1.0 if target.fma else 1.5
-    rows, columns = ring_cycles(form.w.ring), ring_cycles(form.h.ring)
+    core = core_of(target)
+    rows, columns = ring_cycles(form.w.ring, core), ring_cycles(form.h.ring, core)
     samples = form.h.ring.samples * form.w.ring.samples * form.lanes
     there = form.h.ring.samples * rows + form.w.ring.points * columns
-    there += samples * (COPY_ROWS if form.rows_in else COPY_CHANNELS)
+    # Without masks and wide registers a copy moves four elements at a time.
+    copies = 1.0 if target.masks else 4.0
+    there += samples * copies * (COPY_ROWS if form.rows_in else COPY_CHANNELS)
     stored = form.h.outputs * form.w.outputs * form.lanes
     back = form.h.outputs * rows + form.w.ring.points * columns
-    back += stored * (STORE_ROWS if form.rows_out else STORE_CHANNELS)
+    back += stored * copies * (STORE_ROWS if form.rows_out else STORE_CHANNELS)
     outputs = form.block * form.vectors(problem)
     tiles = form.bins * outputs / (form.tile_t * form.tile_b)
     products = tiles * (_tile_cycles(problem, form, target) + TILE_OVERHEAD)
@@ -102,7 +107,7 @@ def block_parts(problem: Problem, form: FftForm, target: Target) -> Parts:
         there=narrow * form.batch(problem) * there,
         products=narrow * products,
         back=narrow * outputs * back,
-        streamed=STALLED * _streamed_bytes(problem, form, target) / L3_BYTES_PER_CYCLE,
+        streamed=STALLED * _streamed_bytes(problem, form, target) / core.far_bytes_per_cycle,
     )
 
 
@@ -112,9 +117,12 @@ def _tile_cycles(problem: Problem, form: FftForm, target: Target) -> float:
     weights = 2.0 * form.tile_b
     if 8.0 * terms * vectors * form.lanes > target.l1_bytes / 2:
         weights *= 2
-    fma = 4 * form.tile_t * form.tile_b / OPS_PER_CYCLE
-    latency = 2 * FMA_LATENCY_CYCLES if terms > 1 else 0.0
-    return terms * max(fma, (weights + 2 * form.tile_t) / LOADS_PER_CYCLE, latency)
+    core = core_of(target)
+    loads = weights + 2 * form.tile_t
+    fma = 4 * form.tile_t * form.tile_b / core.fma_per_cycle
+    latency = 2 * core.fma_latency_cycles if terms > 1 else 0.0
+    each = (4 * form.tile_t * form.tile_b + loads) * core.instruction_cycles
+    return terms * (max(fma, loads / core.loads_per_cycle, latency) + each)
 
 
 def _streamed_bytes(problem: Problem, form: FftForm, target: Target) -> float:

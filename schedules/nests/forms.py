@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmconv.cores import core_of
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.space import Columns
@@ -89,8 +90,8 @@ def _of_tile(recipe: Recipe, task: Task, form: Form) -> tuple[float, ...]:
         cost.accumulators(form, lanes),
         loads,
         cost.step_cycles(problem, form, task.target, loads),
-        recipe.unroll_taps(problem, form, lanes),
-        recipe.unroll_ic(problem, form, lanes),
+        recipe.unroll_taps(problem, form, task.target),
+        recipe.unroll_ic(problem, form, task.target),
     )
 
 
@@ -222,12 +223,22 @@ class Forms:
         again = 1.0 if self.per_lane else self.channel_blocks
         streamed = np.where(weights + window > share, weights * runs, 0.0)
         streamed += np.where(window > share, window * runs * again, 0.0)
+        core = core_of(self.target)
+        far = core.far_bytes_per_cycle
         if cost.spills_l1(problem, self.vector):
             spilled = (self.stage == "planes") & (window > self.target.l1_bytes)
-            pace = cost.L3_BYTES_PER_CYCLE / cost.L2_BYTES_PER_CYCLE
-            streamed += np.where(spilled, window * runs * pace, 0.0)
-        stalled = cost.STALLED * streamed / cost.L3_BYTES_PER_CYCLE
-        return self.staged_elems * stage_elem + self.outputs * store_elem + stalled
+            streamed += np.where(spilled, window * runs * far / cost.L2_BYTES_PER_CYCLE, 0.0)
+        stalled = cost.STALLED * streamed / far
+        staged = self.staged_elems * (stage_elem + core.row_cycles / self.row_elems)
+        return staged + self.outputs * store_elem + stalled
+
+    @property
+    def row_elems(self) -> Floats:
+        """As cost.row_elems."""
+        w = self.problem.axes[2]
+        lanes = self.tile_oc if self.per_lane else 1.0
+        beside = np.where(self.stage == "planes", 1.0, self.problem.icg * lanes)
+        return ((self.block_ow - 1) * w.stride + w.window(1) - w.low) * beside
 
     def tasks(self) -> Floats:
         """Pieces of work that threads share."""

@@ -22,14 +22,18 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
-from tvmconv.lower.guarded import GUARDED
+from tvmconv.lower.guarded import GUARDED, PEELED
 from tvmconv.lower.rows import ROWS
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 
 Loop = Any
 
 # Past this many FMAs in a straight line LLVM starts to spill, and loops over taps are faster.
 MAX_UNROLLED_FMAS = 80
+# Tiles of columns that are written out where rows are read in place; of more, only the two at the
+# borders are, which on machines without masks take another way.
+FEW_COLUMNS = 3
 # Floats of a row that LLVM 22 may take apart into registers; unrolled, it then fails to verify its
 # own shuffles ("instruction does not dominate all uses").
 SHORT_ROW = 128
@@ -46,6 +50,7 @@ class Nest:
         unroll_taps: how many of the tap loops are unrolled, innermost first.
         rows_innermost: tap loops run d, w, h instead of d, h, w.
         unfold: how many innermost axes of ``xcol`` are neighbours in x; None without that stage.
+        masks: whether vectors are loaded under masks of lanes.
     """
 
     lanes: int
@@ -54,6 +59,7 @@ class Nest:
     unroll_taps: int = 0
     rows_innermost: bool = False
     unfold: int | None = None
+    masks: bool = True
 
 
 def schedule_nest(
@@ -97,8 +103,10 @@ def _tile_output(
             sch.annotate(row, "pragma_loop_partition_hint", 1)
         if form.vector == "oc":
             sch.annotate(column, "pragma_loop_partition_hint", 1)
-        else:
+        elif nest.masks or int(sch.get(column).extent) <= FEW_COLUMNS:
             sch.unroll(column)
+        else:
+            sch.annotate(column, PEELED, True)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     return parallel, column
@@ -161,6 +169,14 @@ def _reduce_in_registers(
     return kd
 
 
+def transpose_square(target: Target) -> int:
+    """Side of the squares in which rows are transposed.
+
+    16x16 values in ARM's registers spill: a quarter more instructions than by squares of 4x4.
+    """
+    return TRANSPOSE_UNIT if target.masks else target.lanes
+
+
 def worth_clipping(problem: Problem, i: int) -> bool:
     """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
     axis = problem.axes[i]
@@ -183,8 +199,9 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
     if form.stage == "transposed":
         h, square, w, c = loops[-4:]
         sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-        shuffle_rows(sch, sch.fuse(square, w), c)
-        copy_rows(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem, nest.lanes)
+        shuffle_rows(sch, sch.fuse(square, w), c, form.square)
+        columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
+        copy_rows(sch, columns, problem, nest.lanes if nest.masks else 1)
     elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
         h, r, w = loops[-3:]
         _gather_phases(sch, h, r, w)
@@ -209,14 +226,14 @@ def _gather_columns(sch: s_tir.Schedule, at: Loop, neighbours: int, nest: Nest) 
         _vectorize_channels(sch, sch.fuse(*run), nest)
 
 
-def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop) -> None:
-    """16x16 transposition: vectors along the source, unrolled along the destination.
+def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop, side: int) -> None:
+    """Transposition of squares: vectors along the source, unrolled along the destination.
 
     LLVM turns this form into shuffles (10 to 12 Gelem/s); vectors along the destination become
     inserts (6 Gelem/s). ``along`` is contiguous in the source, ``across`` in the destination.
     """
-    blocks_w, lane = sch.split(along, [None, TRANSPOSE_UNIT])
-    blocks_c, row = sch.split(across, [None, TRANSPOSE_UNIT])
+    blocks_w, lane = sch.split(along, [None, side])
+    blocks_c, row = sch.split(across, [None, side])
     sch.reorder(blocks_w, blocks_c, row, lane)
     sch.unroll(row)
     sch.vectorize(lane)
@@ -255,9 +272,9 @@ def copy_rows(sch: s_tir.Schedule, columns: Loop, problem: Problem, lanes: int) 
     """Copy a row of x with its padding, by masked vectors where its columns are neighbours.
 
     For rows that are transposed at once; where rows are only copied, loops for borders and interior
-    measured a tenth faster.
+    measured a tenth faster. With one lane the machine has no masked loads.
     """
-    if problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
+    if lanes > 1 and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, ROWS, lanes)
     else:
         split_off_borders(sch, columns, problem)

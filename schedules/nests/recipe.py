@@ -19,6 +19,7 @@ from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Problem
 from tvmconv.space import Config, ConfigSpace, columns_of, even_splits
 from tvmconv.spec import ConvSpec
+from tvmconv.target import Target
 from tvmconv.template import Features, Task, Template
 from tvmconv.tolerance import DIRECT
 
@@ -58,6 +59,11 @@ class Recipe:
         declare_run: TE of run.
         unfold: whether taps are gathered into columns first, so that the nest sees none.
         algorithm: what ``algorithm=`` selects.
+        square: side of the squares in which channels-first x becomes pixels.
+        operands: registers of a step beside its accumulators, where they are not one for a
+            broadcast and one for each vector of weights.
+        rows_innermost: tap rows run innermost even with many channels: where LLVM unrolls the
+            innermost taps by itself, columns would share loads that no register is left for.
     """
 
     id: str
@@ -69,11 +75,14 @@ class Recipe:
     loads: Callable[[Task, Form], float]
     stage_elem: Callable[[Problem], float]
     store_elem: Callable[[Problem], float]
-    unroll_taps: Callable[[Problem, Form, int], int]
-    unroll_ic: Callable[[Problem, Form, int], int]
+    unroll_taps: Callable[[Problem, Form, Target], int]
+    unroll_ic: Callable[[Problem, Form, Target], int]
     declare_run: Callable[[ConvSpec, Problem, Form], Declaration] = declare_direct
     unfold: bool = False
     algorithm: str = DIRECT
+    square: int = 16
+    operands: Callable[[Task, Form], int] | None = None
+    rows_innermost: bool = False
 
     def template(self) -> Template:
         """The template that this recipe describes."""
@@ -107,6 +116,7 @@ class Recipe:
             block_ow=-(-config.integer("block_ow") // tile_ow) * tile_ow,
             stage=config.text("stage"),
             per_lane=self.per_lane,
+            square=self.square,
         )
 
     def space(self, task: Task) -> ConfigSpace:
@@ -144,7 +154,9 @@ class Recipe:
         lanes, registers = task.target.lanes, task.target.registers
         held = cost.accumulators(form, lanes)
         operands = form.tile_oc // lanes + 1
-        if self.vector == "ow":
+        if self.operands is not None:
+            operands = self.operands(task, form)
+        elif self.vector == "ow":
             # With few channels a column of weights stays in registers too (rows_innermost).
             few = self.problem(task).icg <= FEW_CHANNELS
             operands = 2 + (min(self.problem(task).axes[1].taps, registers // 4) if few else 0)
@@ -279,10 +291,12 @@ class Recipe:
         nest = Nest(
             lanes=lanes,
             parts=config.integer("parts"),
-            unroll_ic=self.unroll_ic(problem, form, lanes),
-            unroll_taps=self.unroll_taps(problem, form, lanes),
-            rows_innermost=self.vector == "ow" and problem.icg <= FEW_CHANNELS,
+            unroll_ic=self.unroll_ic(problem, form, task.target),
+            unroll_taps=self.unroll_taps(problem, form, task.target),
+            rows_innermost=self.rows_innermost
+            or (self.vector == "ow" and problem.icg <= FEW_CHANNELS),
             unfold=neighbours(task.problem) if self.unfold else None,
+            masks=task.target.masks,
         )
         return schedule_nest(declaration, problem, form, nest)
 

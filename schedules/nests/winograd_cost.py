@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.declare.direct import TRANSPOSE_UNIT
+from tvmconv.cores import core_of
 from tvmconv.declare.winograd_form import MOST_SUMMED
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
@@ -21,9 +21,10 @@ from tvmconv.template import Features, Task
 from tvmconv.winograd import filtering
 
 from . import cost
+from .nest import transpose_square
 
 Array = NDArray[Any]
-# A vector for each weight, one for the broadcast, and one that LLVM wants for itself.
+# Beside accumulators and weights: one for the broadcast, and one that LLVM wants for itself.
 SPARE_REGISTERS = 2
 # Window, v and gemm together. A whole map of 512 channels at 28x28 takes 10 MB and pays.
 SCRATCH_LIMIT_BYTES = 16_000_000
@@ -36,6 +37,11 @@ STAGE_PIXELS_CYCLES_PER_ELEM = 0.26
 STAGE_TRANSPOSED_CYCLES_PER_ELEM = 0.45
 STORE_CYCLES_PER_ELEM = 0.15
 STORE_TRANSPOSED_CYCLES_PER_ELEM = 0.5
+
+
+def unroll_ic(channels: int) -> int:
+    """Input channels per iteration, where lanes multiply: whole vectors of v, else what divides."""
+    return next(u for u in (16, 8, 4, 2, 1) if channels % u == 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +135,18 @@ class Plan:
         return self.columns["tile_t"] * self.vectors
 
     @property
+    def registers(self) -> Array:
+        """Registers of a reduction step; v of several channels stays in one where lanes multiply.
+
+        Otherwise there is a broadcast, and one that LLVM wants for itself.
+        """
+        by_lane = self.task.target.lanes_multiply
+        needed: Array = self.held + self.vectors + SPARE_REGISTERS
+        if by_lane:
+            needed = self.held + self.vectors + self.columns["tile_t"]
+        return needed
+
+    @property
     def window_d(self) -> Array:
         """Slices of x that a block reads."""
         d = self.problem.axes[0]
@@ -137,7 +155,8 @@ class Plan:
     @property
     def channels_in(self) -> int:
         """Input channels in whole vectors."""
-        unit = self.task.target.lanes if self.problem.channels_last else TRANSPOSE_UNIT
+        target = self.task.target
+        unit = target.lanes if self.problem.channels_last else transpose_square(target)
         return -(-self.problem.icg // unit) * unit
 
     @property
@@ -174,7 +193,7 @@ class Plan:
         asked = self.columns
         fits: NDArray[np.bool_] = (
             (self.tiles % asked["tile_t"] == 0)
-            & (self.held + self.vectors + SPARE_REGISTERS <= self.task.target.registers)
+            & (self.registers <= self.task.target.registers)
             & (self.blocks_d == asked["blocks_d"])
             & (self.h.blocks == asked["blocks_h"])
             & (self.w.blocks == asked["blocks_w"])
@@ -193,15 +212,33 @@ class Plan:
         return elems
 
     @property
+    def summed(self) -> int:
+        """Channels of one run of sums, as WinogradForm.ic_parts has them."""
+        return -(-self.problem.icg // -(-self.problem.icg // MOST_SUMMED))
+
+    @property
+    def loads(self) -> Array:
+        """Loads of one reduction step; from lanes, a load serves four steps or two vectors."""
+        if self.task.target.lanes_multiply:
+            tiles, unrolled = self.columns["tile_t"], unroll_ic(self.summed)
+            # Both halves of eight channels are one load while there are registers for them.
+            fits = (unrolled % 8 == 0) & (self.registers + tiles <= self.task.target.registers)
+            steps = np.where(fits, 8, min(unrolled, 4))
+            paired: Array = tiles / steps + self.vectors / 2 + 4 / unrolled
+            return paired
+        plain: Array = self.columns["tile_t"] + self.vectors
+        return plain
+
+    @property
     def step_cycles(self) -> Array:
         """One reduction step of one register tile."""
-        target = self.task.target
-        fma = self.held / cost.FMA_PER_CYCLE * (1.0 if target.fma else 2.0)
-        loads = (self.columns["tile_t"] + self.vectors) / cost.LOADS_PER_CYCLE
-        step = np.maximum(np.maximum(fma, loads), cost.FMA_LATENCY_CYCLES)
-        summed = min(self.problem.icg, MOST_SUMMED)
-        far = 4.0 * self.columns["tile_oc"] * summed > target.l1_bytes / 2
-        cycles: Array = step + far * 4.0 * self.columns["tile_oc"] * cost.L2_CYCLES_PER_BYTE
+        target, core = self.task.target, core_of(self.task.target)
+        fma = self.held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
+        loads = self.loads / core.loads_per_cycle
+        step = np.maximum(np.maximum(fma, loads), core.fma_latency_cycles)
+        step += (self.held + self.loads) * core.instruction_cycles
+        far = 4.0 * self.columns["tile_oc"] * self.summed > target.l1_bytes / 2
+        cycles: Array = step + far * 4.0 * self.columns["tile_oc"] * core.near_cycles_per_byte
         return cycles
 
     @property
@@ -253,7 +290,8 @@ class Plan:
     @property
     def work_cycles(self) -> Array:
         """Predicted cycles on one core."""
-        streamed = cost.STALLED * self.streamed_bytes / cost.L3_BYTES_PER_CYCLE
+        far = core_of(self.task.target).far_bytes_per_cycle
+        streamed = cost.STALLED * self.streamed_bytes / far
         return self.product_cycles + self.transform_cycles + self.copy_cycles + streamed
 
     @property
@@ -271,7 +309,7 @@ class Plan:
             "product_share": self.product_cycles / self.work_cycles,
             "transform_share": self.transform_cycles / self.work_cycles,
             "copy_share": self.copy_cycles / self.work_cycles,
-            "step_over_fma": self.step_cycles * cost.FMA_PER_CYCLE / self.held,
+            "step_over_fma": self.step_cycles * core_of(target).fma_per_cycle / self.held,
             "accumulators": self.held,
             "registers_used": self.held / target.registers,
             "vectors": self.vectors,

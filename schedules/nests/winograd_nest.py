@@ -13,6 +13,8 @@ parallel n, g, block of d, h, w, part of the channel chunks:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import gcd
 from typing import Any
 
 from tvm import s_tir
@@ -30,19 +32,64 @@ Loop = Any
 
 
 def schedule_winograd(
-    declaration: Declaration, problem: Problem, form: WinogradForm, parts: int, prefetch: bool
+    declaration: Declaration,
+    problem: Problem,
+    form: WinogradForm,
+    parts: int,
+    prefetch: bool,
+    unroll: int = 1,
 ) -> s_tir.Schedule:
-    """Apply all steps to a Winograd declaration."""
+    """Apply all steps to a Winograd declaration.
+
+    Args:
+        declaration: ``run``.
+        problem: what it computes.
+        form: how it is blocked.
+        parts: parts of the channel chunks that run in parallel.
+        prefetch: whether weights are asked for ahead of their use.
+        unroll: input channels per iteration of a matrix product.
+    """
     sch = s_tir.Schedule(declaration.prim_func())
     # Local memory is not shared: beside a row of y the sums would be kept out of registers.
     for stage in ("conv", "half_v", "half_y") if form.h.filtering.alpha > 1 else ("conv",):
         sch.set_scope(sch.get_sblock(stage), 0, "local")
-    store = _store_pixels if form.channels_last else _store_rows
+    if form.woven:
+        _gather_points(sch, form, problem.channels_last)
+    store = (
+        _store_pixels if form.channels_last else _store_interleaved if form.woven else _store_rows
+    )
     parallel, phase, chunk = store(sch, form, parts)
-    _multiply(sch, chunk, problem, form, prefetch)
+    _multiply(sch, chunk, problem, form, prefetch, unroll)
     _transform_input(sch, phase, form)
     _stage_input(sch, parallel, problem, form)
     return sch
+
+
+def _gather_points(sch: s_tir.Schedule, form: WinogradForm, channels_last: bool) -> None:
+    """All points of tile_t tiles within 64 KB, as far as a load of aarch64 reaches from a pointer.
+
+    A transform writes or reads 36 points of one tile; 50 KB apart, each has an address of its own.
+    """
+    # Axes before the points: phases and d; block of channels too.
+    for name, lead in (("v", 8), ("gemm", 9)):
+        sch.transform_layout(sch.get_sblock(name), ("write", 0), _by_tile(lead, form.tile_t))
+
+    def by_vector(*index: Any) -> list[Any]:
+        *outer, h, square, w, c = index
+        return [*outer, c // form.lanes, h, square, w, c % form.lanes]
+
+    if not channels_last:
+        sch.transform_layout(sch.get_sblock("xpad"), ("write", 0), by_vector)
+
+
+def _by_tile(lead: int, tile_t: int) -> Callable[..., list[Any]]:
+    """An index (.., a, b, t, ..) as (.., t // tile_t, a, b, t % tile_t, ..)."""
+
+    def by_tile(*index: Any) -> list[Any]:
+        a, b, t, *channel = index[lead:]
+        return [*index[:lead], t // tile_t, a, b, t % tile_t, *channel]
+
+    return by_tile
 
 
 def _outer_loops(
@@ -79,7 +126,7 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     outer, inner, block = _outer_loops(sch, loops, form, parts)
     band, i, sub = _split_band(sch, row, form.h)
     square, lane = sch.split(lane, [None, min(TRANSPOSE_UNIT, form.tile_oc)])
-    piece, column = sch.split(column, [None, TRANSPOSE_UNIT])
+    piece, column = sch.split(column, [None, gcd(TRANSPOSE_UNIT, form.columns)])
     sch.reorder(block, square, band, i, sub, lane, piece, column)
     sch.vectorize(column)
     parallel = sch.fuse(*outer)
@@ -87,7 +134,27 @@ def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Lo
     shuffled = sch.get_sblock("yrow")
     sch.compute_at(shuffled, sub, preserve_unit_loops=True)
     *_, along, across = sch.get_loops(shuffled)
-    shuffle_rows(sch, along, across)
+    shuffle_rows(sch, along, across, form.square)
+    _transform_output(sch, band, form)
+    return parallel, inner[1], inner[3]
+
+
+def _store_interleaved(
+    sch: s_tir.Schedule, form: WinogradForm, parts: int
+) -> tuple[Loop, Loop, Loop]:
+    """Channels-first: rows of one vector of channels; LLVM takes the channels apart (ld4)."""
+    sch.compute_inline(sch.get_sblock("yrow"))
+    out = sch.get_sblock("out")
+    *loops, lane, row, column = sch.get_loops(out)
+    outer, inner, block = _outer_loops(sch, loops, form, parts)
+    band, i, sub = _split_band(sch, row, form.h)
+    vector, lane = sch.split(lane, [None, form.lanes])
+    sch.reorder(block, vector, band, i, sub, column, lane)
+    sch.unroll(lane)
+    # Columns of the last tile that y does not have get a loop of their own.
+    sch.annotate(column, "pragma_loop_partition_hint", 1)
+    parallel = sch.fuse(*outer)
+    sch.parallel(parallel)
     _transform_output(sch, band, form)
     return parallel, inner[1], inner[3]
 
@@ -116,7 +183,12 @@ def _split_band(sch: s_tir.Schedule, loop: Loop, axis: TiledAxis) -> list[Loop]:
 
 
 def _multiply(
-    sch: s_tir.Schedule, at: Loop, problem: Problem, form: WinogradForm, prefetch: bool
+    sch: s_tir.Schedule,
+    at: Loop,
+    problem: Problem,
+    form: WinogradForm,
+    prefetch: bool,
+    unroll: int,
 ) -> None:
     """For each point a matrix product of v and u; a register tile is summed, then kept."""
     gemm, conv = sch.get_sblock("gemm"), sch.get_sblock("conv")
@@ -137,8 +209,11 @@ def _multiply(
     sch.vectorize(lane)
     if worth_clipping(problem, 0) and form.depth >= problem.axes[0].out_extent:
         sch.annotate(kd, CLIP, 0)
+    if unroll > 1:
+        ic, inner = sch.split(ic, [None, unroll])
+        sch.unroll(inner)
     if prefetch:
-        sch.annotate(ic, PREFETCH, form.tile_oc)
+        sch.annotate(ic, PREFETCH, form.tile_oc * unroll)
     sch.decompose_reduction(conv, kd)
     if part:
         sch.decompose_reduction(gemm, part[0])
@@ -167,8 +242,15 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Winograd
     if form.stage == "transposed":
         *_, h, square, w, c = sch.get_loops(xpad)
         sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-        shuffle_rows(sch, sch.fuse(square, w), c)
-        copy_rows(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem, form.lanes)
+        if form.woven:
+            vector, lane = sch.split(c, [None, form.lanes])
+            sch.reorder(vector, square, w, lane)
+            sch.unroll(lane)
+            sch.fuse(square, w)
+        else:
+            shuffle_rows(sch, sch.fuse(square, w), c, form.square)
+        columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
+        copy_rows(sch, columns, problem, 1 if form.woven else form.lanes)
         return
     *_, w, c = sch.get_loops(xpad)
     _, lane = sch.split(c, [None, form.lanes])

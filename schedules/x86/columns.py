@@ -19,22 +19,12 @@ from __future__ import annotations
 
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 from tvmconv.template import Task, register
 
 from ..nests.nest import MAX_UNROLLED_FMAS
 from ..nests.recipe import FEW_CHANNELS, Recipe, tile_choices
-
-
-def supports(task: Task) -> str | None:
-    """Any forward or transposed spec whose output columns are neighbours in memory."""
-    problem = task.problem
-    if task.spec.op == "deform_conv":
-        return "deformable sampling has a template of its own"
-    if problem.y.space[2] != 1:
-        return "output columns are not neighbours in this layout"
-    if problem.x.space[2] != 1:
-        return "input columns are not neighbours in this layout"
-    return None
+from ..nests.takes import rows_of_columns
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -75,29 +65,29 @@ def loads(task: Task, form: Form) -> float:
     shifted = 1.0 if problem.axes[2].taps == 1 else 2.0
     vectors = form.tile_oh * form.tile_ow / lanes
     if form.stage == "guarded":
-        shifted *= _strided_loads(problem, form, lanes)
-    if not unroll_taps(problem, form, lanes):
+        shifted *= _strided_loads(problem, form, task.target)
+    if not unroll_taps(problem, form, task.target):
         return vectors * shifted + form.tile_oc
     h = problem.axes[1]
     distinct = ((form.tile_oh - 1) * h.stride + h.taps) / (form.tile_oh * h.taps)
     return vectors * shifted * min(1.0, distinct) + form.tile_oc / 2
 
 
-def _strided_loads(problem: Problem, form: Form, lanes: int) -> float:
+def _strided_loads(problem: Problem, form: Form, target: Target) -> float:
     """Loads and shuffles per vector where rows are read in place; unrolled taps share loads."""
     w = problem.axes[2]
     if w.stride == 1:
         return 1.0
-    if unroll_taps(problem, form, lanes) < 2:
+    if unroll_taps(problem, form, target) < 2:
         return w.stride + 1.0
     return -(-(w.taps + w.stride - 1) // w.stride) * w.stride / w.taps + 0.5
 
 
-def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     """Tap rows, then tap columns, while the straight line stays short; only with few channels."""
     if problem.icg > FEW_CHANNELS:
         return 0
-    body = form.tile_oc * form.tile_oh * form.tile_ow // lanes * problem.icg
+    body = form.tile_oc * form.tile_oh * form.tile_ow // target.lanes * problem.icg
     d, h, w = problem.axes
     if body * h.taps * w.taps <= MAX_UNROLLED_FMAS:
         return 3 if d.taps == 1 else 2
@@ -106,7 +96,7 @@ def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
     return 1 if body * h.taps <= longest else 0
 
 
-def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_ic(problem: Problem, form: Form, target: Target) -> int:
     """All of a few channels, else a few of many."""
     if problem.icg <= FEW_CHANNELS:
         return problem.icg
@@ -116,7 +106,7 @@ def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
 TEMPLATE = register(
     Recipe(
         id="x86.columns",
-        supports=supports,
+        supports=rows_of_columns,
         vector="ow",
         per_lane=False,
         tiles=tiles,

@@ -16,23 +16,16 @@ as the im2col buffer of other implementations is (torchvision's deform_conv2d).
 from __future__ import annotations
 
 from tvmconv.declare import declare_deformable
-from tvmconv.template import Task, register
+from tvmconv.template import register
 
 from ..nests.recipe import Recipe
+from ..nests.takes import deformable
 from . import direct
-
-
-def supports(task: Task) -> str | None:
-    """Deformable specs, version 1 and 2."""
-    if task.spec.op != "deform_conv":
-        return "only for deformable convolutions"
-    return None
-
 
 TEMPLATE = register(
     Recipe(
         id="x86.deformable",
-        supports=supports,
+        supports=deformable,
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
@@ -40,7 +33,7 @@ TEMPLATE = register(
         loads=direct.loads,
         stage_elem=lambda problem: 1.5,
         store_elem=direct.store_elem,
-        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_taps=lambda problem, form, target: 0,
         unroll_ic=direct.unroll_ic,
         declare_run=declare_deformable,
     ).template()

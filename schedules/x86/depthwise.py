@@ -19,22 +19,15 @@ from math import prod
 
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 from tvmconv.template import Task, register
 
 from ..nests.nest import MAX_UNROLLED_FMAS
 from ..nests.recipe import Recipe, tile_choices
+from ..nests.takes import depthwise
 
 # Taps up to here are unrolled with a tile of seven columns.
 SHORT_TAPS = 9
-
-
-def supports(task: Task) -> str | None:
-    """Specs with one input channel per group and more than one group."""
-    if task.spec.op == "deform_conv":
-        return "deformable sampling has a template of its own"
-    if not (task.problem.icg == 1 and task.problem.g > 1):
-        return "only for one input channel per group"
-    return None
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -68,16 +61,16 @@ def loads(task: Task, form: Form) -> float:
     """Distinct vectors of x per tap, and the weights."""
     problem, vectors = task.problem, form.tile_oc / task.target.lanes
     _, h, w = problem.axes
-    if unroll_taps(problem, form, task.target.lanes) < 2:
+    if unroll_taps(problem, form, task.target) < 2:
         return vectors * (form.tile_oh * form.tile_ow + 1)
     rows = (form.tile_oh - 1) * h.stride + h.taps
     columns = (form.tile_ow - 1) * w.stride + w.taps
     return vectors * (min(rows * columns / (h.taps * w.taps), form.tile_oh * form.tile_ow) + 1)
 
 
-def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     """All taps while the straight line stays short, else none."""
-    body = form.tile_oc // lanes * form.tile_oh * form.tile_ow * problem.icg
+    body = form.tile_oc // target.lanes * form.tile_oh * form.tile_ow * problem.icg
     return 3 if body * prod(a.taps for a in problem.axes) <= MAX_UNROLLED_FMAS else 0
 
 
@@ -94,7 +87,7 @@ def store_elem(problem: Problem) -> float:
 TEMPLATE = register(
     Recipe(
         id="x86.depthwise",
-        supports=supports,
+        supports=depthwise,
         vector="oc",
         per_lane=True,
         tiles=tiles,
@@ -103,6 +96,6 @@ TEMPLATE = register(
         stage_elem=stage_elem,
         store_elem=store_elem,
         unroll_taps=unroll_taps,
-        unroll_ic=lambda problem, form, lanes: 1,
+        unroll_ic=lambda problem, form, target: 1,
     ).template()
 )

@@ -17,22 +17,15 @@ from __future__ import annotations
 
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, input_stages, tile_choices
+from ..nests.takes import dense
 
 TILE_OH = (1, 2, 3, 4, 6, 7, 8)
 TILE_OW = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 24, 28)
 VECTORS = (1, 2, 3, 4)
-
-
-def supports(task: Task) -> str | None:
-    """Any forward spec with taps; lanes idle when a group has few outputs."""
-    if task.spec.op != "conv":
-        return f"{task.spec.op} has a template of its own"
-    if task.spec.is_pointwise:
-        return "1x1 has a template of its own"
-    return None
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -55,7 +48,7 @@ def store_elem(problem: Problem) -> float:
     return 0.15 if problem.output_channels_last else 0.5
 
 
-def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_ic(problem: Problem, form: Form, target: Target) -> int:
     """A few channels per iteration, so that loop control hides behind the FMAs."""
     return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
 
@@ -63,7 +56,7 @@ def unroll_ic(problem: Problem, form: Form, lanes: int) -> int:
 TEMPLATE = register(
     Recipe(
         id="x86.direct",
-        supports=supports,
+        supports=dense,
         vector="oc",
         per_lane=False,
         tiles=tiles,
@@ -71,7 +64,7 @@ TEMPLATE = register(
         loads=loads,
         stage_elem=lambda problem: 0.25,
         store_elem=store_elem,
-        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_taps=lambda problem, form, target: 0,
         unroll_ic=unroll_ic,
     ).template()
 )

@@ -19,15 +19,11 @@ from tvmconv.spec import ConvSpec
 from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, tile_choices
+from ..nests.takes import anything
 from . import direct
 
 # Ranks it behind every template that knows the spec's shape.
 PLAIN_FACTOR = 4.0
-
-
-def supports(task: Task) -> str | None:
-    """Everything."""
-    return None
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -55,7 +51,7 @@ def stages(task: Task) -> tuple[str, ...]:
 TEMPLATE = register(
     Recipe(
         id="x86.general",
-        supports=supports,
+        supports=anything,
         vector="oc",
         per_lane=False,
         tiles=tiles,
@@ -63,8 +59,8 @@ TEMPLATE = register(
         loads=lambda task, form: PLAIN_FACTOR * direct.loads(task, form),
         stage_elem=lambda problem: 1.0,
         store_elem=lambda problem: 1.0,
-        unroll_taps=lambda problem, form, lanes: 0,
-        unroll_ic=lambda problem, form, lanes: 1,
+        unroll_taps=lambda problem, form, target: 0,
+        unroll_ic=lambda problem, form, target: 1,
         declare_run=declare_run,
     ).template()
 )

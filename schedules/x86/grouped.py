@@ -16,22 +16,12 @@ from __future__ import annotations
 
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, tile_choices
+from ..nests.takes import small_groups
 from . import depthwise
-
-MOST_CHANNELS_PER_GROUP = 16
-
-
-def supports(task: Task) -> str | None:
-    """Several groups of two to sixteen input channels."""
-    problem = task.problem
-    if task.spec.op == "deform_conv":
-        return "deformable sampling has a template of its own"
-    if problem.g == 1 or not 2 <= problem.icg <= MOST_CHANNELS_PER_GROUP:
-        return "only for several groups of 2 to 16 input channels"
-    return None
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -49,15 +39,15 @@ def loads(task: Task, form: Form) -> float:
     return form.tile_oc / task.target.lanes * (form.tile_oh * form.tile_ow + 1)
 
 
-def unroll_taps(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     """As depthwise, with the channels of a group unrolled inside."""
-    return depthwise.unroll_taps(problem, form, lanes)
+    return depthwise.unroll_taps(problem, form, target)
 
 
 TEMPLATE = register(
     Recipe(
         id="x86.grouped",
-        supports=supports,
+        supports=small_groups,
         vector="oc",
         per_lane=True,
         tiles=tiles,
@@ -66,6 +56,6 @@ TEMPLATE = register(
         stage_elem=lambda problem: 0.25 if problem.channels_last else 1.0,
         store_elem=depthwise.store_elem,
         unroll_taps=unroll_taps,
-        unroll_ic=lambda problem, form, lanes: problem.icg,
+        unroll_ic=lambda problem, form, target: problem.icg,
     ).template()
 )

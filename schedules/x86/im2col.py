@@ -16,25 +16,19 @@ is implicit GEMM's (Chetlur et al., "cuDNN: Efficient Primitives for Deep Learni
 
 from __future__ import annotations
 
+from tvmconv.cores import core_of
 from tvmconv.declare import Form, declare_im2col
 from tvmconv.problem import Problem
+from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.cost import L2_SHARE, LOADS_PER_CYCLE
+from ..nests.cost import L2_SHARE
 from ..nests.recipe import Recipe, input_stages
+from ..nests.takes import gathered
 from . import direct
 
 # Weights from the third-level cache, read front to back.
 STREAM_BYTES_PER_CYCLE = 16.0
-
-
-def supports(task: Task) -> str | None:
-    """Any forward spec with taps."""
-    if task.spec.op != "conv":
-        return f"{task.spec.op} has a template of its own"
-    if task.spec.is_pointwise:
-        return "1x1 has no taps to gather"
-    return None
 
 
 def stages(task: Task) -> tuple[str, ...]:
@@ -51,7 +45,8 @@ def loads(task: Task, form: Form) -> float:
     weights = 4.0 * form.tile_oc * task.problem.reduction
     streamed = 0.0
     if weights > L2_SHARE * task.target.l2_bytes:
-        streamed = 4.0 * form.tile_oc / STREAM_BYTES_PER_CYCLE * LOADS_PER_CYCLE
+        pace = core_of(task.target).loads_per_cycle / STREAM_BYTES_PER_CYCLE
+        streamed = 4.0 * form.tile_oc * pace
     return max(direct.loads(task, form), streamed)
 
 
@@ -60,7 +55,7 @@ def gather_elem(problem: Problem) -> float:
     return 0.25
 
 
-def unroll_k(problem: Problem, form: Form, lanes: int) -> int:
+def unroll_k(problem: Problem, form: Form, target: Target) -> int:
     """Some of the one reduction loop, so that loop control hides behind the FMAs."""
     return next((u for u in (4, 3, 2) if problem.icg % u == 0), 1)
 
@@ -69,7 +64,7 @@ TEMPLATE = register(
     Recipe(
         id="x86.im2col",
         algorithm="im2col",
-        supports=supports,
+        supports=gathered,
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
@@ -77,7 +72,7 @@ TEMPLATE = register(
         loads=loads,
         stage_elem=gather_elem,
         store_elem=direct.store_elem,
-        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_taps=lambda problem, form, target: 0,
         unroll_ic=unroll_k,
         declare_run=declare_im2col,
         unfold=True,

@@ -17,14 +17,8 @@ from __future__ import annotations
 from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, input_stages
+from ..nests.takes import pointwise
 from . import direct
-
-
-def supports(task: Task) -> str | None:
-    """Any 1x1 forward spec."""
-    if not (task.spec.op == "conv" and task.spec.is_pointwise):
-        return "only for 1x1 kernels"
-    return None
 
 
 def stages(task: Task) -> tuple[str, ...]:
@@ -35,7 +29,7 @@ def stages(task: Task) -> tuple[str, ...]:
 TEMPLATE = register(
     Recipe(
         id="x86.pointwise",
-        supports=supports,
+        supports=pointwise,
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
@@ -43,7 +37,7 @@ TEMPLATE = register(
         loads=direct.loads,
         stage_elem=lambda problem: 0.25,
         store_elem=direct.store_elem,
-        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_taps=lambda problem, form, target: 0,
         unroll_ic=direct.unroll_ic,
     ).template()
 )

@@ -15,23 +15,16 @@ a convolutional layer?", 2016). The phases share one staged window.
 
 from __future__ import annotations
 
-from tvmconv.template import Task, register
+from tvmconv.template import register
 
 from ..nests.recipe import Recipe, input_stages
+from ..nests.takes import transposed
 from . import direct
-
-
-def supports(task: Task) -> str | None:
-    """Any transposed spec."""
-    if task.spec.op != "conv_transpose":
-        return "only for transposed convolutions"
-    return None
-
 
 TEMPLATE = register(
     Recipe(
         id="x86.transposed",
-        supports=supports,
+        supports=transposed,
         vector="oc",
         per_lane=False,
         tiles=direct.tiles,
@@ -39,7 +32,7 @@ TEMPLATE = register(
         loads=direct.loads,
         stage_elem=lambda problem: 0.25,
         store_elem=direct.store_elem,
-        unroll_taps=lambda problem, form, lanes: 0,
+        unroll_taps=lambda problem, form, target: 0,
         unroll_ic=direct.unroll_ic,
     ).template()
 )

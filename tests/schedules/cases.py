@@ -53,3 +53,12 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
         tc.conv3d((2, 5, 5, 6, 7), 3, 2, padding=1, padding_mode="circular"),
     ),
 }
+
+# RISC-V's few templates take what x86's of other names do.
+_RISCV = {"direct": "direct", "depthwise": "depthwise", "general": "general"}
+FAMILY_CASES: dict[str, dict[str, tuple[ConvSpec, ConvSpec]]] = {
+    "x86": CASES,
+    "arm": {template_id.replace("x86", "arm"): specs for template_id, specs in CASES.items()},
+    "riscv": {f"riscv.{name}": CASES[f"x86.{twin}"] for name, twin in _RISCV.items()},
+}
+FAMILY_TARGETS = {"x86": LEVELS, "arm": ("pi4", "armv7"), "riscv": ("riscv64",)}

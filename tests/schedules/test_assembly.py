@@ -9,11 +9,12 @@ from functools import cache
 import pytest
 
 import tvmconv as tc
-from tests.schedules.cases import CASES, LEVELS
-from tvmconv.cli.hot_loop import find_hot_loop
+from tests.schedules.cases import CASES, FAMILY_CASES, LEVELS
+from tvmconv.hot_loop import find_hot_loop
 from tvmconv.kernel import Kernel
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
+from tvmconv.template import Task, get_template
 
 DIRECT = {
     "first": CASES["x86.direct"][0],
@@ -89,3 +90,34 @@ def test_nothing_is_called_from_a_kernel(level: str) -> None:
     called = set(re.findall(r"call[lq]?\s+([A-Za-z_]\w*)", asm))
     own = {name for name in called if name.startswith(("conv", "__TVM", "__tvm", "TVM"))}
     assert called - own <= {"memset", "memcpy"}
+
+
+ARM = [
+    pytest.param(template_id, target, id=f"{template_id}-{target}")
+    for template_id, specs in FAMILY_CASES["arm"].items()
+    for target in ("pi4", "pi3", "armv7")
+    if get_template(template_id).supports(Task(specs[0], load(target))) is None
+]
+# A butterfly of eight complex points and their powers is more than the registers hold.
+BEYOND_REGISTERS = {"arm.fft": 0.25}
+
+
+@pytest.mark.parametrize(("template_id", "target"), ARM)
+def test_hot_loops_of_arm_use_no_stack(template_id: str, target: str) -> None:
+    spec = FAMILY_CASES["arm"][template_id][0]
+    found = find_hot_loop(compiled(spec, target, template_id).inspect("asm"))
+    assert found is not None
+    share = BEYOND_REGISTERS.get(template_id, 0.0)
+    assert len(found.spills) <= share * found.instructions, found.spills
+
+
+@pytest.mark.parametrize("template_id", ["arm.direct", "arm.columns", "arm.winograd"])
+def test_factors_are_lanes_of_loaded_vectors(template_id: str) -> None:
+    """At most a quarter of the multiply-adds needs a load, and none a broadcast of its own."""
+    loop = find_hot_loop(compiled(DIRECT["first"], "pi4", template_id).inspect("asm"))
+    assert loop is not None
+    products = count(r"\sfmla\s", loop.text)
+    assert products == loop.arithmetic >= 64
+    assert count(r"\sfmla\s.*v\d+\.s\[\d\]", loop.text) == products
+    assert count(r"\s(?:ldr|ldur|ldp)\s", loop.text) <= products / 4
+    assert count(r"\s(?:dup|ld1r|mov\s+v)", loop.text) == 0

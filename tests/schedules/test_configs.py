@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tvmconv as tc
-from tests.schedules.cases import CASES, LEVELS
+from tests.schedules.cases import CASES, FAMILY_TARGETS, LEVELS
 from tests.strategies import conv_specs
 from tvmconv import fills
 from tvmconv.build import schedule
@@ -22,6 +22,7 @@ from tvmconv.tolerance import DIRECT
 from tvmconv.validate import call, sums_are_exact
 
 TARGETS = st.sampled_from(LEVELS).map(load)
+ALL_TARGETS = st.sampled_from(sum(FAMILY_TARGETS.values(), ())).map(load)
 THREADS = st.sampled_from((1, 2, 4))
 
 
@@ -29,8 +30,8 @@ def takers(task: Task) -> list[Template]:
     return [t for t in templates(task.target.family) if t.supports(task) is None]
 
 
-@settings(max_examples=150)
-@given(conv_specs(), TARGETS, THREADS)
+@settings(max_examples=200)
+@given(conv_specs(), ALL_TARGETS, THREADS)
 def test_default_is_in_the_space(spec: ConvSpec, target: Target, threads: int) -> None:
     task = Task(spec, target, threads)
     found = takers(task)
@@ -43,16 +44,16 @@ def test_default_is_in_the_space(spec: ConvSpec, target: Target, threads: int) -
 
 
 @settings(max_examples=100)
-@given(conv_specs(), TARGETS)
+@given(conv_specs(), ALL_TARGETS)
 def test_reasons_are_given_in_words(spec: ConvSpec, target: Target) -> None:
     task = Task(spec, target)
-    for template in templates("x86"):
+    for template in templates(target.family):
         reason = template.supports(task)
         assert reason is None or len(reason.split()) >= 3
 
 
-@settings(max_examples=60)
-@given(conv_specs(), TARGETS, st.integers(0, 2**20), st.integers(0, 7))
+@settings(max_examples=90)
+@given(conv_specs(), ALL_TARGETS, st.integers(0, 2**20), st.integers(0, 7))
 def test_any_config_applies_or_is_refused(
     spec: ConvSpec, target: Target, at: int, which: int
 ) -> None:

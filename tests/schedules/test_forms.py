@@ -86,7 +86,7 @@ def test_winograds_columns_say_what_its_forms_say(
 ) -> None:
     task, template = Task(spec, target), get_template("x86.winograd")
     assert template.supports(task) is None
-    winograd = importlib.import_module("tvmconv.schedules.x86.winograd")
+    winograd = importlib.import_module("tvmconv.schedules.nests.winograd")
     space, problem = template.space(task), task.problem
     indices = np.random.default_rng(seed).integers(0, space.grid_size, 20)
     some = [space.at(int(i)) for i in indices]

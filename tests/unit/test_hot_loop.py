@@ -1,6 +1,6 @@
 import pytest
 
-from tvmconv.cli.hot_loop import find_hot_loop
+from tvmconv.hot_loop import find_hot_loop
 
 ASSEMBLY = """\
 kernel:
@@ -71,3 +71,47 @@ kernel:
     assert (loop.instructions, loop.arithmetic) == (instructions, 2)
     assert "Ltmp" not in loop.text
     assert loop.names[0] == (arithmetic.split()[0], 2)
+
+
+def test_spills_loads_and_chains_of_arm() -> None:
+    text = """\
+.LBB0_1:
+\tldp\tq2, q3, [x8], #32
+\tldr\tq4, [sp, #16]
+\tldr\tx9, [sp, #8]
+\tfmla\tv1.4s, v2.4s, v4.s[0]
+\tfmla\tv5.4s, v3.4s, v4.s[0]
+\tfmla\tv1.4s, v2.4s, v4.s[1]
+\tstp\tq1, q5, [sp, #32]
+\tb.ne\t.LBB0_1
+"""
+    loop = find_hot_loop(text)
+    assert loop is not None
+    assert [" ".join(s.split()) for s in loop.spills] == [
+        "ldr q4, [sp, #16]",
+        "stp q1, q5, [sp, #32]",
+    ]
+    assert loop.loads == 3
+    assert loop.chain == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "spilt"),
+    [
+        ("vmovaps\t%zmm3, 64(%rsp)", True),
+        ("vmovaps\t64(%rsp), %ymm3", True),
+        ("vmovaps\t64(%rdi), %ymm3", False),
+        ("vstr\td8, [sp, #24]", True),
+        ("vst1.64\t{d16, d17}, [r0:128]", False),
+        ("vld1.64\t{d16, d17}, [sp:128]", True),
+        ("add\tr3, sp, #48\n\tvld1.64\t{d16, d17}, [r3:128]", True),
+        ("add\tr3, r4, #48\n\tvld1.64\t{d16, d17}, [r3:128]", False),
+        ("ldr\td0, [sp, #8]", True),
+        ("str\tx0, [sp, #8]", False),
+    ],
+)
+def test_what_counts_as_a_spill(line: str, spilt: bool) -> None:
+    text = f".LBB0_1:\n\tfmla\tv1.4s, v2.4s, v3.4s\n\t{line}\n\tb.ne\t.LBB0_1\n"
+    loop = find_hot_loop(text)
+    assert loop is not None
+    assert bool(loop.spills) == spilt

@@ -17,21 +17,23 @@ from tvmconv.target import load
 from tvmconv.template import Task, Template, get_template, register, templates
 
 SPEC = tc.conv2d((1, 8, 9, 9), 8, 3)
+FAMILIES = ("x86", "arm", "riscv")
 
 
-def test_id_is_the_path_of_the_file() -> None:
-    package = importlib.import_module("tvmconv.schedules.x86")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_id_is_the_path_of_the_file(family: str) -> None:
+    package = importlib.import_module(f"tvmconv.schedules.{family}")
     files = {path.stem for folder in package.__path__ for path in Path(folder).glob("*.py")}
-    found = {template.id for template in templates("x86")}
-    assert found == {f"x86.{name}" for name in files - {"__init__"}}
+    found = {template.id for template in templates(family)}
+    assert found == {f"{family}.{name}" for name in files - {"__init__"}}
 
 
-@pytest.mark.parametrize("template_id", [t.id for t in templates("x86")])
+@pytest.mark.parametrize("template_id", [t.id for f in FAMILIES for t in templates(f)])
 def test_file_draws_its_loop_nest(template_id: str) -> None:
     text = inspect.getdoc(importlib.import_module(f"tvmconv.schedules.{template_id}"))
     assert text is not None
     assert re.search(r"parallel \w+, ", text)
-    assert get_template(template_id).family == "x86"
+    assert get_template(template_id).family == template_id.split(".")[0]
 
 
 def test_templates_come_in_the_order_of_their_ids() -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.bench.labels import kilobytes, microseconds
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
-from tvmconv.cli.hot_loop import HotLoop, find_hot_loop
 from tvmconv.cli.output import Output
+from tvmconv.hot_loop import HotLoop, find_hot_loop
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.workloads import Layer
 
 if TYPE_CHECKING:
+    from tvmconv.tuning.measure import Measurer
+    from tvmconv.tuning.no_device import StaticMeasurer
     from tvmconv.tuning.remote import RemoteMeasurer
     from tvmconv.tuning.result import TuneResult
 
@@ -25,6 +27,7 @@ examples:
   tvmconv tune resnet50 --minutes 3
   tvmconv tune conv2d_n1c64s56x56_o64k3x3_p1 --trials 64 --records layer.jsonl
   tvmconv tune mobilenet_v2 --trials 32 --target x86_64_v3 --threads 2
+  tvmconv tune mobilenet_v2 --trials 16 --target pi4 --no-device
   tvmconv tune resnet50 --minutes 10 --target x86_64_v3 --tracker 10.0.0.1:9190 --key edge
 """
 
@@ -58,6 +61,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="go on from what the file holds (default)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the search")
+    parser.add_argument(
+        "--no-device",
+        action="store_true",
+        help="rank candidates by their code: nothing is run, records say `static`",
+    )
     remote = parser.add_argument_group("other machines (TVM RPC; needs the extra `rpc`)")
     remote.add_argument("--rpc", action="append", metavar="HOST:PORT", help="a server; repeatable")
     remote.add_argument("--tracker", metavar="HOST:PORT", help="a tracker of servers")
@@ -74,7 +82,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
     from tvmconv.tuning.tune import tune
 
     with ExitStack() as stack:
-        measurer = stack.enter_context(remote) if (remote := remote_measurer(args)) else None
+        measurer: Measurer | None = None
+        if static := static_measurer(args):
+            measurer = stack.enter_context(static)
+        elif remote := remote_measurer(args):
+            measurer = stack.enter_context(remote)
         table = stack.enter_context(LiveTable(names_by_key(layers), hidden=output.as_json))
         result = tune(
             [layer.spec for layer in layers],
@@ -92,6 +104,23 @@ def run(args: argparse.Namespace, output: Output) -> int:
             on_event=table.update,
         )
     return report(result, layers, output)
+
+
+def static_measurer(args: argparse.Namespace) -> "StaticMeasurer | None":
+    """The measurer that runs nothing, where it was asked for.
+
+    Raises:
+        ArgumentError: devices were named as well.
+    """
+    if not args.no_device:
+        return None
+    named = next((n for n in ("rpc", "tracker") if getattr(args, n) is not None), None)
+    if named is not None:
+        raise ArgumentError("--no-device", f"--{named}", "no address of a device beside it")
+    from tvmconv.target import load
+    from tvmconv.tuning.no_device import StaticMeasurer
+
+    return StaticMeasurer(load(args.target))
 
 
 def remote_measurer(args: argparse.Namespace) -> "RemoteMeasurer | None":

@@ -169,18 +169,19 @@ def _stage_planes(problem: Problem, form: Form, x: te.Tensor) -> Reader:
 
 def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Channels-first x as pixels: padded rows first, so that the transposition needs no test."""
-    rows = _padded_rows(problem, form, x, TRANSPOSE_UNIT, "xrow")
+    side = form.square
+    rows = _padded_rows(problem, form, x, side, "xrow")
     n, g, c, d, h, w = (int(e) for e in rows.shape)
     # Columns by squares, so that whole squares are staged however many columns are read.
     xpad = te.compute(
-        (n, g, d, h, w // TRANSPOSE_UNIT, TRANSPOSE_UNIT, c),
-        lambda n, g, d, h, s, w, c: rows[n, g, c, d, h, s * TRANSPOSE_UNIT + w],
+        (n, g, d, h, w // side, side, c),
+        lambda n, g, d, h, s, w, c: rows[n, g, c, d, h, s * side + w],
         name="xpad",
     )
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
         d, h, w = (tap_position(*a) - a[0].low for a in at)
-        return xpad[n, g, d, h, w // TRANSPOSE_UNIT, w % TRANSPOSE_UNIT, ic]
+        return xpad[n, g, d, h, w // side, w % side, ic]
 
     return read
 
@@ -194,7 +195,7 @@ def _padded_rows(problem: Problem, form: Form, x: te.Tensor, unit: int, name: st
         length = -(-w // (unit * TRANSPOSE_UNIT)) * unit * TRANSPOSE_UNIT
     channels = problem.icg
     if name == "xrow" and form.vector == "oc":
-        channels = -(-channels // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
+        channels = -(-channels // form.square) * form.square
     window = (d, h, length)
 
     def row(n: Expr, g: Expr, c: Expr, i: Expr, j: Expr, k: Expr) -> Expr:

@@ -64,6 +64,7 @@ class Form:
             of outputs reads consecutive elements).
         per_lane: each lane has its own input channels (depthwise and small groups); otherwise all
             lanes of a block share one group.
+        square: side of the squares in which channels-first x becomes pixels.
     """
 
     vector: str
@@ -74,6 +75,7 @@ class Form:
     block_ow: int
     stage: str
     per_lane: bool = False
+    square: int = 16
 
     def groups(self, problem: Problem) -> int:
         """Outer loop over groups: one when lanes run across groups."""

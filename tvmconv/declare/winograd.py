@@ -19,7 +19,6 @@ from tvm import te, tirx
 
 from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, by_phase, flat_index
-from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.packing import (
     declare_packed,
@@ -65,7 +64,7 @@ def _stage_input(problem: Problem, form: WinogradForm, x: te.Tensor) -> te.Tenso
     d, h, w = form.windows(problem)
     outer = form.block_shape(problem)
     transposed = form.stage == "transposed"
-    columns = -(-w // TRANSPOSE_UNIT) * TRANSPOSE_UNIT if transposed else w
+    columns = -(-w // form.square) * form.square if transposed else w
     starts = form.block_strides(problem)
     blocks = form.blocks_of_outputs(problem)
     extents = [
@@ -92,8 +91,8 @@ def _stage_input(problem: Problem, form: WinogradForm, x: te.Tensor) -> te.Tenso
     )
     # Columns by squares, so that whole squares are staged however many columns are read.
     return te.compute(
-        (*outer, d, h, columns // TRANSPOSE_UNIT, TRANSPOSE_UNIT, channels),
-        lambda *index: rows[(*index[:7], index[-1], index[7] * TRANSPOSE_UNIT + index[8])],
+        (*outer, d, h, columns // form.square, form.square, channels),
+        lambda *index: rows[(*index[:7], index[-1], index[7] * form.square + index[8])],
         name="xpad",
     )
 

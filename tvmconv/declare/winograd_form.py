@@ -89,6 +89,9 @@ class WinogradForm:
         stage: "pixels" copies x channels-last, "transposed" does so from channels-first x.
         channels_last: whether y has its channels innermost.
         lanes: float32 values in a vector.
+        square: side of the squares in which rows are transposed.
+        woven: channels-first rows and vectors of channels are woven by the machine's own moves (ld4
+            and st4 of ARM), so outputs are stored without squares.
     """
 
     depth: int
@@ -100,6 +103,8 @@ class WinogradForm:
     stage: str
     channels_last: bool
     lanes: int
+    square: int = TRANSPOSE_UNIT
+    woven: bool = False
     per_lane: bool = False
 
     @property
@@ -110,9 +115,9 @@ class WinogradForm:
     @property
     def columns(self) -> int:
         """Columns of one block of ``out``: whole squares of the transposition, channels-first."""
-        if self.channels_last:
+        if self.channels_last or self.woven:
             return self.w.outputs
-        return -(-self.w.outputs // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
+        return -(-self.w.outputs // self.square) * self.square
 
     @property
     def spare_columns(self) -> int:
@@ -122,7 +127,7 @@ class WinogradForm:
     def column_at(self, column: Any) -> tuple[Any, ...]:
         """Indices of a column of ``xpad``: by squares where it is transposed."""
         if self.stage == "transposed":
-            return column // TRANSPOSE_UNIT, column % TRANSPOSE_UNIT
+            return column // self.square, column % self.square
         return (column,)
 
     def channels(self, problem: Problem) -> int:
@@ -131,7 +136,7 @@ class WinogradForm:
 
     def channels_in(self, problem: Problem) -> int:
         """Input channels of a group in whole vectors; the added ones hold zeros."""
-        unit = TRANSPOSE_UNIT if self.stage == "transposed" else self.lanes
+        unit = self.square if self.stage == "transposed" else self.lanes
         return -(-problem.icg // unit) * unit
 
     def ic_parts(self, problem: Problem) -> tuple[int, int]:

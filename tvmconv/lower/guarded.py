@@ -22,6 +22,8 @@ from tvm import ir, sym, tirx
 from tvmconv.lower.masked import conjuncts, masked_load, opaque, replace, slope
 
 GUARDED = "tvmconv.guarded"
+# A loop whose first and last iteration are taken out, since only they meet the borders.
+PEELED = "tvmconv.peeled"
 Expr = Any
 
 
@@ -30,7 +32,9 @@ def vectorize_guarded(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
     Unrolls what is to be unrolled, so that masks become constants.
     """
+    func = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _peel)))
     unrolled = tirx.transform.UnrollLoop()(tvm.IRModule({"main": func}))["main"]
+    bounds = _bounds(unrolled.body)
     found = False
 
     def visit(loop: tirx.For) -> tirx.Stmt:
@@ -38,13 +42,38 @@ def vectorize_guarded(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
         if GUARDED not in loop.annotations:
             return loop
         found = True
-        return _vector(loop, int(loop.annotations[GUARDED]))
+        return _vector(loop, int(loop.annotations[GUARDED]), bounds)
 
     body = tvm_ffi.structural_map(unrolled.body, (tirx.For, visit))
     return func.with_body(body) if found else None
 
 
-def _vector(loop: tirx.For, lanes: int) -> tirx.Stmt:
+def _peel(loop: tirx.For) -> tirx.Stmt:
+    """First iteration, the others, last iteration; as it is when it is not annotated."""
+    if PEELED not in loop.annotations:
+        return loop
+    count = int(loop.extent)
+    first, last = (
+        replace(loop.body, loop.loop_var, tirx.const(i, "int32")) for i in (0, count - 1)
+    )
+    middle = tirx.For(loop.loop_var, 1, count - 2, loop.kind, loop.body)
+    return tirx.SeqStmt([first, middle, last])
+
+
+def _bounds(body: tirx.Stmt) -> sym.Analyzer:
+    """An analyzer that knows the range of every loop of constant extent."""
+    analyzer = sym.Analyzer()
+
+    def bind(loop: tirx.For) -> tirx.For:
+        if isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm):
+            analyzer.bind(loop.loop_var, ir.Range.from_min_extent(loop.min, loop.extent))
+        return loop
+
+    tvm_ffi.structural_map(body, (tirx.For, bind))
+    return analyzer
+
+
+def _vector(loop: tirx.For, lanes: int, bounds: sym.Analyzer) -> tirx.Stmt:
     store, var = loop.body, loop.loop_var
     if isinstance(store, tirx.Evaluate):
         # All of it is padding, and TVM saw that nothing is added.
@@ -53,7 +82,7 @@ def _vector(loop: tirx.For, lanes: int) -> tirx.Stmt:
     assert slope(store.indices[-1], var) == 1
 
     def at_lanes(expr: Expr) -> Expr:
-        return _at_lanes(expr, var, lanes)
+        return _at_lanes(expr, var, lanes, bounds)
 
     place = [*store.indices[:-1], tirx.Ramp(replace(store.indices[-1], var, _ZERO), 1, lanes)]
     return tirx.BufferStore(store.buffer, at_lanes(store.value), place)
@@ -62,17 +91,18 @@ def _vector(loop: tirx.For, lanes: int) -> tirx.Stmt:
 _ZERO = tirx.const(0, "int32")
 
 
-def _at_lanes(value: Expr, var: tirx.Var, lanes: int) -> Expr:
+def _at_lanes(value: Expr, var: tirx.Var, lanes: int, bounds: sym.Analyzer) -> Expr:
     """The value at var = 0, 1, .. lanes - 1 as one vector."""
     if isinstance(value, tirx.Add | tirx.Mul):
-        return type(value)(_at_lanes(value.a, var, lanes), _at_lanes(value.b, var, lanes))
+        a, b = (_at_lanes(side, var, lanes, bounds) for side in (value.a, value.b))
+        return type(value)(a, b)
     if isinstance(value, ir.TensorLoad):
-        return _row(value, [], var, lanes)
+        return _row(value, [], var, lanes, bounds)
     if isinstance(value, ir.Call) and value.op.name.endswith("if_then_else"):
         test, load, other = value.args
         terms = conjuncts(test)
         fixed = [t for t in terms if slope(t.a - t.b, var) == 0]
-        vector = _row(load, [t for t in terms if t not in fixed], var, lanes, other)
+        vector = _row(load, [t for t in terms if t not in fixed], var, lanes, bounds, other)
         if not fixed:
             return vector
         return tirx.if_then_else(tirx.all(*fixed), vector, tirx.Broadcast(other, lanes))
@@ -80,7 +110,12 @@ def _at_lanes(value: Expr, var: tirx.Var, lanes: int) -> Expr:
 
 
 def _row(
-    load: ir.TensorLoad, tests: list[Expr], var: tirx.Var, lanes: int, other: Expr = None
+    load: ir.TensorLoad,
+    tests: list[Expr],
+    var: tirx.Var,
+    lanes: int,
+    bounds: sym.Analyzer,
+    other: Expr = None,
 ) -> Expr:
     """A load whose last index grows by a constant with the lane, as vectors side by side."""
     step = slope(load.indices[-1], var)
@@ -92,7 +127,7 @@ def _row(
     parts = []
     for i in range(step):
         first = i * lanes - shift
-        mask = [_lane_test(t, var, step, first, lanes) for t in tests]
+        mask = [_lane_test(t, var, step, first, lanes, bounds) for t in tests]
         parts.append(_segment(load, base + first, mask, lanes, other))
     if step == 1:
         return parts[0]
@@ -105,7 +140,9 @@ def _remainder(base: Expr, step: int) -> int:
     return int(found) if isinstance(found, tirx.IntImm) else 0
 
 
-def _lane_test(test: Expr, var: tirx.Var, step: int, first: int, lanes: int) -> Expr | bool:
+def _lane_test(
+    test: Expr, var: tirx.Var, step: int, first: int, lanes: int, bounds: sym.Analyzer
+) -> Expr | bool:
     """A test on columns of x, of which one lane is `step`: at neighbours from `first` on.
 
     A truth value where it holds, or fails, for all: TVM cannot fold a vector of equal answers.
@@ -118,10 +155,12 @@ def _lane_test(test: Expr, var: tirx.Var, step: int, first: int, lanes: int) -> 
         start, growth = step * tirx.floordiv(start, abs(growth)), sign * step
     growth //= step
     start = sym.Analyzer().simplify(start + growth * first)
-    if isinstance(start, tirx.IntImm):
-        ends = {int(start) >= 0, int(start) + growth * (lanes - 1) >= 0}
-        if len(ends) == 1:
-            return ends.pop()
+    known = bounds.const_int_bound(start)
+    across = growth * (lanes - 1)
+    if known.min_value + min(0, across) >= 0:
+        return True
+    if known.max_value + max(0, across) < 0:
+        return False
     return tirx.GE(tirx.Ramp(start, growth, lanes), tirx.Broadcast(_ZERO, lanes))
 
 

@@ -14,6 +14,8 @@ from tvm import s_tir, tirx
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
 from tvmconv.lower.clip import clip_taps, tap_bounds
+from tvmconv.lower.elements import share_elements
+from tvmconv.lower.fused import fuse_products
 from tvmconv.lower.guarded import vectorize_guarded
 from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
@@ -38,9 +40,8 @@ _TO_LOOPS = (
     s_tir.transform.StmtSimplify,
     s_tir.transform.LowerOpaqueBlock,
 )
-# Plain loops to straight-line vector code behind TVM's packed calling convention. The asserts on
-# arguments are left out: the C wrapper checks what they would (tvmconv/runtime).
-_TO_CALLS: tuple[Callable[[], Any], ...] = (
+# Plain loops to straight-line vector code.
+_TO_STRAIGHT_LINES: tuple[Callable[[], Any], ...] = (
     s_tir.transform.CanonicalizeLoop,
     tirx.transform.FlattenBuffer,
     lambda: tirx.transform.NarrowDataType(32),
@@ -52,6 +53,10 @@ _TO_CALLS: tuple[Callable[[], Any], ...] = (
     s_tir.transform.RenormalizeSplitPattern,
     tirx.transform.StmtSimplify,
     tirx.transform.RemoveNoOp,
+)
+# The same behind TVM's packed calling convention. The asserts on arguments are left out: the C
+# wrapper checks what they would (tvmconv/runtime).
+_TO_CALLS = (
     s_tir.transform.RewriteUnsafeSelect,
     tirx.transform.CommonSubexprElim,
     tirx.transform.SplitHostDevice,
@@ -69,12 +74,14 @@ def to_loops(
     declaration: Declaration,
     symbol: str,
     clipped: Problem | None = None,
+    *,
+    masks: bool = True,
 ) -> tirx.PrimFunc:
     """Plain loops that write the flat result; what ``inspect`` shows as the loop nest.
 
     ``clipped`` is the problem whose taps are clipped. That comes after buffers got their places and
     sizes: TVM puts a buffer outside every loop whose bounds vary, where the accumulators must stay
-    inside, and allocates the whole axis that such a loop reads.
+    inside, and allocates the whole axis that such a loop reads. ``masks`` is the target's.
     """
     with tvm.transform.PassContext(opt_level=3):
         func = _run(_TO_PLACED_BUFFERS, func)
@@ -82,7 +89,7 @@ def to_loops(
         func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
         func = vectorize_rows(insert_prefetches(_run(_TO_LOOPS, func)))
         guarded = vectorize_guarded(func)
-    placed = place_outputs(guarded or func, declaration.placements, declaration.result)
+    placed = place_outputs(guarded or func, declaration.placements, declaration.result, masks=masks)
     # TVM fails on a repeated mask of constants.
     if guarded is not None or not declaration.repeats:
         placed = placed.with_attr(REPEATS, False)
@@ -118,7 +125,7 @@ def lower_to_object(
         BuildFailed: when TVM or LLVM refuse the functions.
     """
     try:
-        library, workspace = _compile(funcs, tvm.target.Target(target.tvm()))
+        library, workspace = _compile(funcs, target)
     except (RuntimeError, ValueError) as error:
         raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
@@ -129,7 +136,7 @@ def lower_to_object(
 
 
 def _compile(
-    funcs: dict[str, tirx.PrimFunc], target: tvm.target.Target
+    funcs: dict[str, tirx.PrimFunc], target: Target
 ) -> tuple[tvm.runtime.Module, dict[str, int]]:
     config = {
         # Remainders of vectors become masked stores.
@@ -138,17 +145,27 @@ def _compile(
         "s_tir.LoopPartition": {"partition_const_loop": True},
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
-        module = tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(funcs))
+        machine = tvm.target.Target(target.tvm())
+        module = tirx.transform.BindTarget(machine.with_host(machine))(tvm.IRModule(funcs))
+        module = tvm.transform.Sequential([p() for p in _TO_STRAIGHT_LINES])(module)
+        if target.lanes_multiply:
+            module = _each(share_elements, module)
+        if target.machine == "armv7l" and target.fma and target.lanes > 2:
+            module = _each(fuse_products, module)
         repeats = all(func.attrs.get(REPEATS, True) for func in funcs.values())
         passes = [p for p in _TO_CALLS if repeats or p is not tirx.transform.CommonSubexprElim]
         module = tvm.transform.Sequential([p() for p in passes])(module)
-        module = tvm.IRModule({var: keep_on_stack(func) for var, func in module.functions.items()})
+        module = _each(keep_on_stack, module)
         module = tvm.transform.Sequential([p() for p in _TO_INTRINSICS])(module)
         workspace = {
             str(func.attrs["global_symbol"]).removeprefix("__tvm_ffi_"): workspace_bytes(func)
             for func in module.functions.values()
         }
-        return tvm.get_global_func("target.build.llvm")(module, target), workspace
+        return tvm.get_global_func("target.build.llvm")(module, machine), workspace
+
+
+def _each(change: Callable[[tirx.PrimFunc], tirx.PrimFunc], module: tvm.IRModule) -> tvm.IRModule:
+    return tvm.IRModule({var: change(func) for var, func in module.functions.items()})
 
 
 def without_work(func: tirx.PrimFunc) -> tirx.PrimFunc:

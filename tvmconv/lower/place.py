@@ -2,7 +2,7 @@
 
 Runs after blocks are gone, so a store is a plain store inside plain loops. A vector loop whose
 guard depends on the lane would be scalarised by TVM; it becomes a masked store or, where elements
-are not neighbours, a whole vector and a scalar loop for the remainder.
+are not neighbours or the machine has no masks, a whole vector and a scalar loop for the remainder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import ir, tirx
+from tvm import ir, sym, tirx
 
 from tvmconv.declare.declaration import Placement
 from tvmconv.lower.masked import lane_mask, masked_load, masked_store, replace, slope
@@ -20,9 +20,12 @@ Expr = Any
 
 
 def place_outputs(
-    func: tirx.PrimFunc, placements: Sequence[Placement], result: str
+    func: tirx.PrimFunc, placements: Sequence[Placement], result: str, *, masks: bool = True
 ) -> tirx.PrimFunc:
-    """Replace the blocked output parameters by the one flat buffer ``result``."""
+    """Replace the blocked output parameters by the one flat buffer ``result``.
+
+    ``masks`` says whether the machine stores vectors under a mask.
+    """
     target = _argument(result, placements[0].elems)
     stages = {p.stage: p for p in placements}
     blocked = [v for v in func.params if v.name in stages]
@@ -49,7 +52,8 @@ def place_outputs(
         others = [g for g in guards if not _uses(g, loop.loop_var)]
         assert placement is not None
         store = tirx.BufferStore(target, loop.body.value, [placement.offset(*loop.body.indices)])
-        both = _masked(loop, store, by_lane) or _whole_or_scalar(loop, store, by_lane)
+        both = _whole_or_none(loop, store, by_lane) if not masks else _masked(loop, store, by_lane)
+        both = both or _whole_or_scalar(loop, store, by_lane, unroll=not masks)
         return tirx.IfThenElse(tirx.all(*others), both, None) if others else both
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
@@ -72,15 +76,31 @@ def _argument(name: str, elems: int) -> tirx.Buffer:
     return tirx.decl_buffer((elems,), "float32", name=name, data_alignment=4)
 
 
-def _whole_or_scalar(loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr]) -> tirx.Stmt:
+def _whole_or_none(
+    loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr]
+) -> tirx.Stmt | None:
+    """One test where no vector is ever cut, as when lanes divide a row; None otherwise."""
+    tests, lanes = [replace(g, loop.loop_var, loop.min) for g in guards], int(loop.extent)
+    for guard, test in zip(guards, tests, strict=True):
+        if not isinstance(guard, tirx.LT) or slope(guard.a - guard.b, loop.loop_var) != 1:
+            return None
+        left = sym.Analyzer().simplify(tirx.floormod(test.b - test.a, lanes))
+        if not isinstance(left, tirx.IntImm) or int(left):
+            return None
+    return tirx.IfThenElse(tirx.all(*tests), _loop(loop, tirx.ForKind.VECTORIZED, store), None)
+
+
+def _whole_or_scalar(
+    loop: tirx.For, store: tirx.BufferStore, guards: Sequence[Expr], unroll: bool
+) -> tirx.Stmt:
     """A vector where all lanes exist, else a scalar loop that tests each."""
     last = int(loop.extent) - 1
     whole = tirx.all(*(replace(g, loop.loop_var, tirx.const(last, "int32")) for g in guards))
     scalar = tirx.IfThenElse(tirx.all(*guards), store, None)
+    # Lanes by name, so that sums stay in registers.
+    lanes = tirx.ForKind.UNROLLED if unroll else tirx.ForKind.SERIAL
     return tirx.IfThenElse(
-        whole,
-        _loop(loop, tirx.ForKind.VECTORIZED, store),
-        _loop(loop, tirx.ForKind.SERIAL, scalar),
+        whole, _loop(loop, tirx.ForKind.VECTORIZED, store), _loop(loop, lanes, scalar)
     )
 
 

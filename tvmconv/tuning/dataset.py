@@ -76,7 +76,8 @@ def rows_of(records: Sequence[Record]) -> dict[str, Rows]:
 def _by_template(records: Sequence[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in records:
-        if record.status not in IGNORED and _is_known(record.template):
+        measured = record.status not in IGNORED and record.stage != "static"
+        if measured and _is_known(record.template):
             found.setdefault(record.template, []).append(record)
     return dict(sorted(found.items()))
 

@@ -26,8 +26,19 @@ UNDECIDED = frozenset({"device_lost"})
 class Log:
     """One run's records; a context manager."""
 
-    def __init__(self, path: str | Path, threads: int, cpu: str | None = None) -> None:
-        """Name the file; ``cpu`` is what it is measured on when that is not this machine."""
+    def __init__(
+        self, path: str | Path, threads: int, cpu: str | None = None, *, static: bool = False
+    ) -> None:
+        """Name the file.
+
+        Args:
+            path: of the records.
+            threads: of the kernels.
+            cpu: what it is measured on when that is not this machine.
+            static: whether seconds are estimates. The file then says so of every record, and only
+                estimates are taken from it; to the run itself they are trials like any other.
+        """
+        self._static = static
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
         shared = Record.now(
             spec="", target="", template="", config="", threads=threads, status="invalid"
@@ -65,16 +76,17 @@ class Log:
             stage=stage,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._journal.append(record)
+        self._journal.append(replace(record, stage="static") if self._static else record)
         return record
 
     def comparable(self, records: Iterable[Record]) -> tuple[Record, ...]:
         """Those of the same CPU and versions: only their times compare with this run's."""
         mine = self._shared
         return tuple(
-            r
+            replace(r, stage="trial") if self._static else r
             for r in records
             if r.cpu == mine.cpu
+            and (r.stage == "static") == self._static
             and all(r.versions.get(name) == mine.versions[name] for name in CODE_VERSIONS)
         )
 

@@ -248,7 +248,7 @@ class Pool:
         self._builders[self._builders.index(builder)] = self._builder(builder.core)
         if isinstance(job, Prepare):
             raise EnvironmentProblem(f"no reference for {job.spec} after {PREPARE_TIMEOUT:g} s")
-        assert job is not None
+        assert isinstance(job, Build)
         index, _ = run.building.pop(job.number)
         run.done(index, Outcome("timed_out", f"not built after {self._timeouts[0]:g} s"))
 

@@ -44,6 +44,13 @@ class Build:
     number: int
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A job: compile a trial and tell its static cost."""
+
+    trial: Trial
+
+
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to end this process when its parent is gone, and check that it is not yet."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -67,7 +74,7 @@ class Builder:
     def __init__(self, folder: Path, core: int, *, shipped: bool = False) -> None:
         """Start it on a core."""
         self.core = core
-        self.job: Prepare | Build | None = None
+        self.job: Prepare | Build | Estimate | None = None
         self.deadline = float("inf")
         self._paused_at: float | None = None
         self.connection, inner = multiprocessing.Pipe()
@@ -77,13 +84,13 @@ class Builder:
         self._process.start()
         inner.close()
 
-    def give(self, job: Prepare | Build, timeout: float) -> None:
+    def give(self, job: Prepare | Build | Estimate, timeout: float) -> None:
         """Start a job; its answer comes through ``connection``."""
         self.job, self.deadline = job, time.monotonic() + timeout
         self.connection.send(job)
 
     def take(self) -> Any:
-        """The job's answer: an Artifact, None for Prepare, or the Outcome of a failure."""
+        """The job's answer: an Artifact, None for Prepare, an Outcome of estimates and failures."""
         self.job, self.deadline = None, float("inf")
         try:
             return self.connection.recv()
@@ -126,6 +133,7 @@ def _build_jobs(connection: Connection, folder: str, core: int, parent: int, shi
     """A builder's life: jobs come in, artifacts or failures go out."""
     from tvmconv.tuning.answers import write_answer
     from tvmconv.tuning.candidate import CandidateBuilder
+    from tvmconv.tuning.static import estimate
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
@@ -140,6 +148,8 @@ def _build_jobs(connection: Connection, folder: str, core: int, parent: int, shi
         try:
             if isinstance(job, Prepare):
                 write_answer(job.spec, job.accuracy, Path(job.folder))
+            elif isinstance(job, Estimate):
+                answer = estimate(job.trial)
             else:
                 answer = builder.build(job.trial, job.number)
         except InvalidConfig as error:

@@ -33,7 +33,7 @@ STATUSES = (
     "invalid",
     "device_lost",
 )
-STAGES = ("trial", "final")
+STAGES = ("trial", "final", "static")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Record:
         config: text of the config.
         threads: how many threads a call used.
         status: one of STATUSES.
-        message: text of the failure, empty when ok.
+        message: text of the failure, empty when ok; of a static cost, what it comes from.
         seconds: samples per call; empty unless ok.
-        stage: "trial", or "final" when measured again beside the best others and the default.
+        stage: "trial", or "final" when measured again beside the best others and the default;
+            "static" when nothing was measured and seconds are an estimate (static.py).
         run: names the tuning run, so that samples taken under the same conditions are known.
         versions: of the packages that the code came from.
         cpu: on which it ran.
@@ -287,6 +288,7 @@ def best_records(
     Of each config the newest final measurement counts, or else its fastest trial. Once any config
     but a default was measured again, final measurements alone are kept: a trial that was lucky
     must not beat them, and a winner that was slower than the default beside it comes behind it.
+    Estimates are no measurements: see ``best_estimates``.
     """
     ok = sorted((record for record in records if record.status == "ok"), key=lambda r: r.time)
     final = [record for record in ok if record.stage == "final"]
@@ -296,3 +298,13 @@ def best_records(
     for record in [*([] if only_final else sorted(trials, key=lambda r: -r.score)), *final]:
         speaking[record.template, record.config] = record
     return tuple(sorted(speaking.values(), key=lambda r: r.score))
+
+
+def best_estimates(records: Sequence[Record]) -> tuple[Record, ...]:
+    """The newest static cost of each config, the least first."""
+    newest = {
+        (record.template, record.config): record
+        for record in sorted(records, key=lambda r: r.time)
+        if record.status == "ok" and record.stage == "static"
+    }
+    return tuple(sorted(newest.values(), key=lambda r: r.score))

@@ -21,6 +21,7 @@ from tvmconv.tuning.layer import open_layer
 from tvmconv.tuning.log import Log, of_task, read_existing
 from tvmconv.tuning.measure import Measurer
 from tvmconv.tuning.model import CostModel, xgboost
+from tvmconv.tuning.no_device import StaticMeasurer
 from tvmconv.tuning.records import tuning_key
 from tvmconv.tuning.result import OnEvent, TuneResult, ignore_event
 from tvmconv.tuning.session import Budget, Session
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECORDS = "tvmconv-records.jsonl"
 DEFAULT_TRIALS = 64
+ESTIMATED = "no device was asked: times are estimated from the code, and compare with no measured"
 PATIENCE = 96
 
 
@@ -86,7 +88,9 @@ def tune(
     known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
     known, problems = read_existing(records) if resume else ((), ())
     with ExitStack() as stack:
-        log = stack.enter_context(Log(records, threads, measurer.machine if measurer else None))
+        machine = measurer.machine if measurer else None
+        static = isinstance(measurer, StaticMeasurer)
+        log = stack.enter_context(Log(records, threads, machine, static=static))
         weighed = _distinct(given, counts)
         tasks = [Task(spec, chosen, threads, max_error) for spec in weighed]
         layers = [
@@ -114,7 +118,7 @@ def tune(
         trials=session.trials,
         elapsed=budget.elapsed,
         stopped=stopped,
-        warnings=(*problems, *session.warnings),
+        warnings=(*problems, *session.warnings, *((ESTIMATED,) if static else ())),
     )
 
 

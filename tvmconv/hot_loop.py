@@ -16,15 +16,58 @@ _ARITHMETIC = re.compile(
 )
 
 
+_FUSED = re.compile(r"^\s+(?:vfn?m(?:add|sub)\d|fml[as]|vfm[as]|vml[as]|fn?m(?:add|sub))")
+# A vector register and the stack pointer in one instruction: x86, aarch64, 32-bit ARM.
+_ON_STACK = re.compile(
+    r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+"
+    r"|\b(?:ldu?r|ldp|stu?r|stp)\b.*\b[qvzd]\d+.*\[sp"
+    r"|\bv(?:ldr|str|ldm\w*|stm\w*|ld1|st1)\b.*\[sp|\bv(?:push|pop)\b"
+)
+_SLOT = re.compile(r"^\s+(?:add|mov)\s+(\w+), sp\b")
+_THROUGH = re.compile(r"\bv(?:ld1|st1|ldm\w*|stm\w*|ldr|str)\S*\s.*\[(\w+)")
+_LOAD = re.compile(r"^\s+(?:ldu?r|ldp|ld1\w*|vldr|vldmia|vld1\S*)\s.*\b[qvsdz]\d+")
+_PAIR = re.compile(r"^\s+ldp\s+q\d+")
+_RESULT = re.compile(r"^\s+(?:fml[as]|vfm[as]\S*|vml[as]\S*|fmadd\S*)(?:\.\d+[sd])?\s+([\w.]+)")
+
+
 @dataclass(frozen=True)
 class HotLoop:
-    """The innermost loop with the most floating-point arithmetic; `text` is its assembly."""
+    """The innermost loop with most multiply-adds, else most arithmetic; `text` is its assembly."""
 
     text: str
     instructions: int
     arithmetic: int
     names: tuple[tuple[str, int], ...]
     """The most frequent instructions and how often each occurs."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Its instructions, one each."""
+        return [line for line in self.text.splitlines() if _INSTRUCTION.match(line)]
+
+    @property
+    def spills(self) -> tuple[str, ...]:
+        """Instructions that move a vector register to or from the stack."""
+        found, pointers = [], set[str]()
+        for line in self.lines:
+            # 32-bit ARM reaches its slots through a register: add r3, sp, #48; vld1.64 .., [r3]
+            if slot := _SLOT.match(line):
+                pointers.add(slot[1])
+            through = _THROUGH.search(line)
+            if _ON_STACK.search(line) or (through and through[1] in pointers):
+                found.append(line.strip())
+        return tuple(found)
+
+    @property
+    def loads(self) -> int:
+        """Vectors and elements that are loaded; a pair counts twice. ARM only."""
+        return sum(bool(_LOAD.match(line)) + bool(_PAIR.match(line)) for line in self.lines)
+
+    @property
+    def chain(self) -> int:
+        """Most multiply-adds upon one register, each waiting for the one before. ARM only."""
+        results = Counter(found[1] for line in self.lines if (found := _RESULT.match(line)))
+        return max(results.values(), default=0)
 
     @property
     def summary(self) -> str:
@@ -41,7 +84,9 @@ def find_hot_loop(assembly: str) -> HotLoop | None:
     counted = [(sum(map(_is_arithmetic, lines[a:b])), b - a, a, b) for a, b in loops]
     if not counted or max(counted)[0] == 0:
         return None
-    arithmetic, _, start, end = max(counted, key=lambda loop: (loop[0], -loop[1]))
+    # Sums of products run once per term, the transforms around them once per tile.
+    summing = [loop for loop in counted if _is_sum(lines[loop[2] : loop[3]], loop[0])]
+    arithmetic, _, start, end = max(summing or counted, key=lambda loop: (loop[0], -loop[1]))
     names = [found[1] for line in lines[start:end] if (found := _INSTRUCTION.match(line))]
     text = "\n".join(line.expandtabs(8).rstrip() for line in lines[start:end])
     return HotLoop(text, len(names), arithmetic, tuple(Counter(names).most_common(5)))
@@ -54,6 +99,12 @@ def _code(line: str) -> bool:
 def _is_arithmetic(line: str) -> bool:
     found = _INSTRUCTION.match(line)
     return bool(found and _ARITHMETIC.match(found[1]))
+
+
+def _is_sum(lines: list[str], arithmetic: int) -> bool:
+    """Whether a loop's arithmetic is multiply-adds, but for a tenth."""
+    fused = sum(bool(_FUSED.match(line)) for line in lines)
+    return fused > 0 and fused >= 0.9 * arithmetic
 
 
 def _loops(lines: list[str]) -> list[tuple[int, int]]:

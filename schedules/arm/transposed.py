@@ -1,0 +1,41 @@
+"""Transposed convolution on NEON by phases: no zeros inserted, no scatter, no atomics.
+
+    parallel n, g, part, d, rows, columns of quotients q:
+        xpad[window][ic] = x, padded
+        for block of tile_oc channels, phase p, tile of q:
+            acc[tile_oh][tile_ow][tile_oc / 4] = 0
+            for the taps of phase p, ic by 16:
+                acc[i][j] += packed[block][p][..][ic] * xpad[i + j_h][j + j_w][ic].lane
+            y[q * stride + p] = epilogue(acc)
+
+Output o = q * stride + p meets only the taps k with (p + padding - k * dilation) divisible by the
+stride: a dense stride-1 convolution per phase (Shi et al., "Is the deconvolution layer the same as
+a convolutional layer?", 2016). Registers are filled as in `arm.direct`.
+"""
+
+from __future__ import annotations
+
+from tvmconv.template import register
+
+from ..nests.lanes import channel_operands, unroll_ic
+from ..nests.recipe import Recipe, input_stages
+from ..nests.takes import transposed
+from . import direct
+
+TEMPLATE = register(
+    Recipe(
+        id="arm.transposed",
+        supports=transposed,
+        vector="oc",
+        per_lane=False,
+        tiles=direct.tiles,
+        stages=input_stages,
+        loads=direct.loads,
+        stage_elem=lambda problem: 0.6 if problem.channels_last else 2.0,
+        store_elem=direct.store_elem,
+        unroll_taps=lambda problem, form, target: 0,
+        unroll_ic=unroll_ic,
+        square=4,
+        operands=channel_operands,
+    ).template()
+)

@@ -1,0 +1,51 @@
+"""Depthwise convolution on RV64GC, any multiplier.
+
+    parallel n, block of tile_oc channels, d, rows, columns:
+        xpad[window][channel] = x, padded
+        for row, column tile:
+            acc[tile_ow][tile_oc] = 0
+            for kd, kh, kw:
+                acc[j] += xpad[i + kh][j + kw][channels] * packed[block][kd][kh][kw][channels]
+            y[tile] = epilogue(acc)
+
+Channels share nothing, so a tile is two channels of a few columns (Zhang, Lo and Lu, AAAI 2020).
+"""
+
+from __future__ import annotations
+
+from tvmconv.declare import Form
+from tvmconv.template import Task, register
+
+from ..nests.recipe import Recipe, tile_choices
+from ..nests.takes import depthwise
+
+
+def tiles(task: Task) -> dict[str, tuple[int, ...]]:
+    """One pair of channels, some columns."""
+    return {
+        "tile_oc": (task.target.lanes,),
+        "tile_oh": (1,),
+        "tile_ow": tile_choices(task.problem.axes[2].quotients, (1, 2, 4, 6)),
+    }
+
+
+def loads(task: Task, form: Form) -> float:
+    """Every factor of its own."""
+    return form.tile_oc * (form.tile_ow + 1)
+
+
+TEMPLATE = register(
+    Recipe(
+        id="riscv.depthwise",
+        supports=depthwise,
+        vector="oc",
+        per_lane=True,
+        tiles=tiles,
+        stages=lambda task: ("pixels",),
+        loads=loads,
+        stage_elem=lambda problem: 4.0,
+        store_elem=lambda problem: 2.0,
+        unroll_taps=lambda problem, form, target: 0,
+        unroll_ic=lambda problem, form, target: 1,
+    ).template()
+)
