@@ -1,0 +1,1 @@
+"""CUDA: from scheduled loops to device code, to a cubin, to launches through the driver."""
