@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _LABEL = re.compile(r"^(\.?L(?!tmp)[A-Za-z]*\d\w*):")
 # x86: jne .L; ARM: b.ne .L, bne .L, cbnz x8, .L, tbnz w8, #0, .L; RISC-V: bnez a0, .L
 _JUMP = re.compile(r"^\s+(?:j[a-z]+|b(?:\.?[a-z]+)?|[ct]bn?z)\s+(?:[^,]+,\s*)*(\.?L\w+)")
+_FUNCTION = re.compile(r"^(?!L[A-Za-z]*\d)([A-Za-z_][\w$]*):")
 _INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)(?:\s|$)")
 _ARITHMETIC = re.compile(
     r"^v?(?:fn?m(?:add|sub)|(?:mul|add)[ps]s)"  # x86, and ARM's and RISC-V's scalar fmadd
@@ -79,7 +80,7 @@ class HotLoop:
 
 def find_hot_loop(assembly: str) -> HotLoop | None:
     """Return the hot loop of an assembly text, None when it has no loop with arithmetic."""
-    lines = [line for line in assembly.splitlines() if _LABEL.match(line) or _code(line)]
+    lines = [line for line in _of_run(assembly) if _LABEL.match(line) or _code(line)]
     loops = _innermost(_loops(lines))
     counted = [(sum(map(_is_arithmetic, lines[a:b])), b - a, a, b) for a, b in loops]
     if not counted or max(counted)[0] == 0:
@@ -90,6 +91,17 @@ def find_hot_loop(assembly: str) -> HotLoop | None:
     names = [found[1] for line in lines[start:end] if (found := _INSTRUCTION.match(line))]
     text = "\n".join(line.expandtabs(8).rstrip() for line in lines[start:end])
     return HotLoop(text, len(names), arithmetic, tuple(Counter(names).most_common(5)))
+
+
+def _of_run(assembly: str) -> list[str]:
+    """Its lines without the functions that pack weights, which run once."""
+    kept, packs = [], False
+    for line in assembly.splitlines():
+        if function := _FUNCTION.match(line):
+            packs = function[1].endswith(("_pack", "_pack_compute_"))
+        if not packs:
+            kept.append(line)
+    return kept
 
 
 def _code(line: str) -> bool:

@@ -166,15 +166,16 @@ def test_validate_emulate(tvmconv: Command, tmp_path: Path) -> None:
 
 
 def test_inspect(tvmconv: Command) -> None:
-    (kernel,) = tvmconv.document("inspect", SPEC, "--show", "arithmetic", "choice", "tir", "hot")[
-        "kernels"
-    ]
+    (kernel,) = tvmconv.document(
+        "inspect", SPEC, "--show", "arithmetic", "choice", "loops", "tir", "hot"
+    )["kernels"]
     assert kernel["arithmetic"]["multiply-adds"] == 8 * 81 * 4 * 9
     assert kernel["template"] in [
         c["template"] for c in kernel["choice"]["candidates"] if c["chosen"]
     ]
     assert all(c["reason"] for c in kernel["choice"]["candidates"])
     assert "def " in kernel["tir"]
+    assert "conv += " in kernel["loops"]
     assert kernel["hot"]["arithmetic"] > 0
 
 

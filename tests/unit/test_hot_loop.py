@@ -34,6 +34,14 @@ def test_the_innermost_loop_with_the_most_arithmetic() -> None:
     assert loop.summary.startswith("6 instructions, 33% of them arithmetic: 2 vfmadd231ps")
 
 
+def test_packing_is_not_hot() -> None:
+    packing = ASSEMBLY.replace("kernel:", "kernel_pack_compute_:").replace("LBB0", "LBB1")
+    packing = packing.replace("64(%rsi)", "128(%rsi)\n\tvfmadd231ps\t64(%rsi)")
+    assert find_hot_loop(packing) is None
+    assert find_hot_loop(packing + ASSEMBLY) == find_hot_loop(ASSEMBLY)
+    assert find_hot_loop(ASSEMBLY + packing) == find_hot_loop(ASSEMBLY)
+
+
 def test_code_without_loops_has_none() -> None:
     assert find_hot_loop("f:\n\tvaddps\t%xmm0, %xmm1, %xmm2\n\tretq\n") is None
     assert find_hot_loop(".L1:\n\taddq\t$1, %rax\n\tjne\t.L1\n") is None

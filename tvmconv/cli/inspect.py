@@ -9,6 +9,7 @@ from tvmconv.bench.labels import kilobytes, microseconds
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
 from tvmconv.cli.output import Output
 from tvmconv.hot_loop import HotLoop, find_hot_loop
+from tvmconv.loop_nest import loop_nest
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from tvmconv.choose import Candidate
     from tvmconv.kernel import Kernel
 
-SECTIONS = ("arithmetic", "choice", "roofline", "tir", "hot", "trace", "asm")
+SECTIONS = ("arithmetic", "choice", "roofline", "loops", "hot", "tir", "trace", "asm")
 USUAL = SECTIONS[:5]
 MEASURE_SECONDS = 0.1
+_LANGUAGES = {"asm": "gas", "loops": "text"}
 EXAMPLES = """\
 sections: arithmetic, choice (which templates were considered and why), roofline (measured, where
-the target runs here), tir (the loop nest), hot (assembly of the innermost loop), trace (the
-schedule's steps), asm (everything); the first five are shown unless --show says otherwise
+the target runs here), loops (the nest, abridged), hot (assembly of the innermost loop), tir (the
+whole nest), trace (the schedule's steps), asm (everything); the first five are shown unless --show
+says otherwise
 
 examples:
   tvmconv inspect conv2d_n1c64s56x56_o64k3x3_p1_bias_relu
@@ -81,6 +84,8 @@ def examine(kernel: "Kernel", args: argparse.Namespace) -> dict[str, Any]:
         elif section == "hot":
             loop = find_hot_loop(kernel.inspect("asm"))
             found[section] = asdict(loop) if loop else None
+        elif section == "loops":
+            found[section] = loop_nest(kernel.inspect("tir"))
         else:
             found[section] = kernel.inspect(section)
     return found
@@ -186,7 +191,7 @@ def _print(kernel: "Kernel", found: dict[str, Any], console: "Console") -> None:
         elif section == "hot":
             _print_hot(value, console)
         else:
-            _print_code(value, "gas" if section == "asm" else "python", console)
+            _print_code(value, _LANGUAGES.get(section, "python"), console)
     console.print()
 
 
@@ -195,8 +200,9 @@ def _heading(section: str, console: "Console") -> None:
         "arithmetic": "Arithmetic",
         "choice": "Why this template",
         "roofline": "Roofline",
-        "tir": "Loop nest",
+        "loops": "Loop nest",
         "hot": "Hot loop",
+        "tir": "Whole loop nest",
         "trace": "Schedule",
         "asm": "Assembly",
     }
