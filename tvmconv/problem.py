@@ -155,7 +155,7 @@ def canonical(spec: ConvSpec) -> Problem:
         padding_mode=spec.padding_mode,
         pad_value=spec.pad_value if spec.padding_mode == "constant" else 0.0,
     )
-    return problem if spec.op == "deform_conv" else _merge_plain_axes(problem)
+    return problem if spec.op == "deform_conv" else _merge_plain_axes(_skip_unread(problem))
 
 
 def _forward_axis(spec: ConvSpec, i: int) -> Axis:
@@ -205,6 +205,22 @@ def _strides(layout: str, n: int, g: int, c: int, size: tuple[int, ...]) -> Stri
     spatial = tuple(stride[s] for s in space)
     lead = (spatial[0] * size[0],) * (3 - len(size))
     return Strides(stride["N"], stride["G"], stride["C"], lead + spatial)  # type: ignore[arg-type]
+
+
+def _skip_unread(problem: Problem) -> Problem:
+    """Drop the slices and rows that a stride passes over where a single tap reads none of them.
+
+    They are a matter of strides then: a strided 1x1 layer copies half of its rows, and of its
+    slices, instead of all. Columns keep their stride, since neighbours in memory are read together.
+    """
+    axes, space = list(problem.axes), list(problem.x.space)
+    for i in (0, 1):
+        axis = axes[i]
+        if axis.stride > 1 and axis.taps == 1 and axis.origins == (0,) and not axis.is_padded:
+            axes[i] = replace(axis, in_extent=axis.quotients, stride=1)
+            space[i] *= axis.stride
+    x = replace(problem.x, space=(space[0], space[1], space[2]))
+    return replace(problem, axes=(axes[0], axes[1], axes[2]), x=x)
 
 
 def _merge_plain_axes(problem: Problem) -> Problem:

@@ -246,3 +246,14 @@ def test_canonical_of_a_gradient_reads_groups_from_the_layout() -> None:
     assert "G" in spec.in_layout
     dense = dict(zip(spec.in_layout, np.empty(spec.x_shape, np.int8).strides, strict=True))
     assert (problem.x.n, problem.x.g, problem.x.c) == (dense["N"], dense["G"], dense["C"])
+
+
+def test_rows_that_a_stride_passes_over_are_a_matter_of_strides() -> None:
+    d, h, w = canonical(tc.conv3d((1, 4, 7, 8, 9), 4, 1, stride=2)).axes
+    assert (d.in_extent, d.stride, h.in_extent, h.stride) == (4, 1, 4, 1)
+    assert (w.in_extent, w.stride) == (9, 2)
+    assert canonical(tc.conv3d((1, 4, 7, 8, 9), 4, 1, stride=2)).x.space == (144, 18, 1)
+    padded = canonical(tc.conv2d((1, 4, 8, 9), 4, 1, stride=2, padding=1)).axes[1]
+    assert (padded.in_extent, padded.stride) == (8, 2)
+    tapped = canonical(tc.conv2d((1, 4, 8, 9), 4, (2, 1), stride=2)).axes[1]
+    assert (tapped.in_extent, tapped.stride) == (8, 2)

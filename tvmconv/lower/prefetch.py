@@ -63,18 +63,15 @@ def _first_read(body: tirx.Stmt) -> ir.TensorLoad | None:
 
 
 def _prefetches(first: ir.TensorLoad, floats: int) -> list[tirx.Stmt]:
-    """One prefetch per cache line of an iteration: for reading, into every level, data."""
+    """One prefetch per cache line of an iteration."""
     ahead = AHEAD_BYTES // 4
     return [
-        tirx.Evaluate(
-            tirx.call_intrin(
-                "void",
-                "tirx.prefetch",
-                tirx.address_of(tirx.BufferLoad(first.source, [first.indices[0] + (ahead + line)])),
-                0,
-                3,
-                1,
-            )
-        )
+        prefetch(first.source, first.indices[0] + (ahead + line))
         for line in range(0, floats, LINE_FLOATS)
     ]
+
+
+def prefetch(buffer: tirx.Buffer, at: Any) -> tirx.Stmt:
+    """Ask for the cache line of an element: for reading, into every level, data."""
+    address = tirx.address_of(tirx.BufferLoad(buffer, [at]))
+    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
