@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLICE_SECONDS = 1e-3  # short against a scheduler's tick of 4 ms, long against a call's overhead
+# Weights of 8 MB, in a last-level cache that fills by eviction, are back after two calls: timed
+# once, right after the untimed call, a kernel of 0.8 ms read 1.1 ms.
+LEAST_SAMPLES = 3
 BATCH_BELOW_SECONDS = 20e-6  # a clock reading costs about 50 ns, 0.25 % of this
 LOST_CPU = 1.2  # a slice whose wall time exceeds its CPU time by this factor was preempted
 MIN_ROUNDS = 3
@@ -138,6 +141,7 @@ def local_slice(call: Callable[[], object], *, one_thread: bool) -> Slice:
             libraries compute on a thread of their own) tells whether the slice was preempted.
     """
     batch, long = _calls_per_sample(call)
+    least = 1 if long else LEAST_SAMPLES
 
     def run() -> tuple[list[float], bool]:
         if not long:
@@ -145,7 +149,7 @@ def local_slice(call: Callable[[], object], *, one_thread: bool) -> Slice:
         cpu = time.process_time()
         start = now = time.perf_counter()
         samples: list[float] = []
-        while now - start < SLICE_SECONDS or not samples:
+        while now - start < SLICE_SECONDS or len(samples) < least:
             for _ in range(batch):
                 call()
             previous, now = now, time.perf_counter()
