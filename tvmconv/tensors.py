@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.errors import ArgumentError
+from tvmconv.pages import LARGE_ELEMS, lend
 
 FLOAT32 = np.dtype(np.float32)
 # Kernel stores are whole vectors; an AVX-512 store that straddles two cache lines costs two.
@@ -128,7 +130,8 @@ def check_out(value: Tensor, shape: Shape, like_torch: bool) -> tuple[Tensor, in
 
 def empty_numpy(shape: Shape, elems: int) -> tuple[NDArray[np.float32], int]:
     """An uninitialised array at a cache line's start, and its address."""
-    room = np.empty(elems + ALIGNMENT_BYTES // 4, FLOAT32)
+    wanted = elems + ALIGNMENT_BYTES // 4
+    room = np.empty(wanted, FLOAT32) if elems < LARGE_ELEMS else lend(wanted)
     start = address(room)
     skip = -start % ALIGNMENT_BYTES
     return np.ndarray(shape, FLOAT32, room, skip), start + skip
@@ -137,5 +140,9 @@ def empty_numpy(shape: Shape, elems: int) -> tuple[NDArray[np.float32], int]:
 def empty_torch(shape: Shape) -> tuple[Tensor, int]:
     """An uninitialised torch tensor (64-byte aligned by torch's allocator), and its address."""
     torch = sys.modules["torch"]
+    elems = prod(shape)
+    if elems >= LARGE_ELEMS:
+        array, at = empty_numpy(shape, elems)
+        return torch.from_numpy(array), at
     value = torch.empty(shape, dtype=torch.float32, device="cpu")
     return value, int(value.data_ptr())
