@@ -10,10 +10,12 @@
                 acc[o][i] += v * w.lane                             fmla by element
             y[channel o][row][columns] = epilogue(acc)              stored as it lies in memory
 
-Nothing is turned on the way in or out. Eight channels and eight columns take 3 loads for 16
-multiply-adds, eight and twelve 4 for 24. The "row" form of Zhang, Franchetti and Low, "High
-Performance Zero-Memory Overhead Direct Convolutions" (ICML 2018), channels-first, with the weights
-by element as ncnn and XNNPACK have x.
+Depthwise layers read rows of x where they lie, every tap in a straight line of up to 14 sums of one
+column: a vector that the border cuts is a whole one, shuffled, and a strided row is taken apart by
+ld2 (tvmconv/lower/guarded.py). Nothing is turned on the way in or out. Eight channels and eight
+columns take 3 loads for 16 multiply-adds, eight and twelve 4 for 24. The "row" form of Zhang,
+Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions" (ICML 2018),
+channels-first, with the weights by element as ncnn and XNNPACK have x.
 """
 
 from __future__ import annotations
@@ -36,6 +38,14 @@ from ..nests.takes import rows_of_columns
 
 # A few channels' tap rows may make a longer line: 336 for 7x7, three channels and 16 sums.
 FEW_FACTOR = 1.5
+# A depthwise layer: seven sums of 7x7 taps. Without lanes as factors one sum of few taps, lest the
+# weights be loaded in front of it all; a factor of 32 bits is half a load where paths have 64.
+DEPTHWISE_LINE, DEPTHWISE_TAPS, FACTOR = 384, 16, 0.5
+# Rows of a depthwise tile, where strides let no row serve more than two of its sums; and elsewhere.
+STRIDED_ROWS, MOST_ROWS = 8, 14
+# Instructions of a vector that a mask takes lane by lane, of one off a multiple of 16 bytes, and of
+# one that ld2 gives: it has to be told its address.
+MASKED, SHIFTED, TAKEN_APART = 11.0, 1.25, 2.0
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
@@ -43,9 +53,15 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     problem, lanes = task.problem, task.target.lanes
     _, h, w = problem.axes
     vectors = -(-w.quotients // lanes)
+    rows: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    if problem.icg == 1 and task.target.registers < 32:
+        rows, vectors = (1,), 1
+    elif problem.icg == 1:
+        most = MOST_ROWS if w.stride == 1 else STRIDED_ROWS
+        rows = tuple(r for r in (*rows, 10, 12, 14) if r <= most)
     return {
         "tile_oc": tile_choices(problem.ocg, (1, 2, 3, 4, 6, 8, 12, 16, 20)),
-        "tile_oh": tile_choices(h.quotients, (1, 2, 3, 4, 5, 6, 7, 8)),
+        "tile_oh": tile_choices(h.quotients, rows),
         "tile_ow": tuple(v * lanes for v in tile_choices(vectors, (1, 2, 3, 4, 5))),
     }
 
@@ -68,15 +84,25 @@ def loads(task: Task, form: Form) -> float:
         return column_loads(task, form, unroll_ic(problem, form, task.target))
     _, h, w = problem.axes
     vectors = form.tile_oh * form.tile_ow / lanes
-    if form.stage == "guarded" and w.stride > 1:
-        vectors *= 1.0 + w.stride / w.taps
     unrolled = unroll_taps(problem, form, task.target)
+    if form.stage == "guarded":
+        vectors *= _in_place(problem, unrolled)
     line = (1, h.taps, h.taps * w.taps, h.taps * w.taps)[unrolled]
     if unrolled:
         vectors *= min(1.0, ((form.tile_oh - 1) * h.stride + h.taps) / (form.tile_oh * h.taps))
     # A single channel's weights stay in registers; those of several lie rows of taps apart.
-    weights = 0.0 if problem.icg == 1 and unrolled else -(-form.tile_oc // lanes)
+    weights = float(-(-form.tile_oc // lanes))
+    if problem.icg == 1 and unrolled:
+        weights = FACTOR if task.target.registers < 32 else 0.0
     return vectors + weights + CONTROL / (line * problem.icg)
+
+
+def _in_place(problem: Problem, unrolled: int) -> float:
+    """Instructions per tap for a vector of x where it lies."""
+    w = problem.axes[2]
+    if unrolled < 2:
+        return MASKED
+    return SHIFTED if w.stride == 1 else TAKEN_APART * (w.taps // w.stride + 1) / w.taps
 
 
 def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
@@ -86,6 +112,8 @@ def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     body = form.tile_oc * form.tile_oh * form.tile_ow // target.lanes * problem.icg
     d, h, w = problem.axes
     longest = longest_line(target)
+    if problem.icg == 1:
+        longest = DEPTHWISE_TAPS if target.registers < 32 else DEPTHWISE_LINE
     if body * h.taps * w.taps <= longest:
         return 3 if d.taps == 1 else 2
     return 1 if body * h.taps <= FEW_FACTOR * longest else 0

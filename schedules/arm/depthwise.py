@@ -9,8 +9,8 @@
             y[tile] = epilogue(acc)
 
 One vector of x serves every tap that reaches it, and a 3x3 block's nine weights stay in registers
-beside eight sums and the row of x (Zhang, Lo and Lu, "High Performance Depthwise and Pointwise
-Convolutions on Mobile Devices", AAAI 2020). Channels-first, `arm.columns` needs no turning.
+beside twelve sums of three rows and the row of x (Zhang, Lo and Lu, "High Performance Depthwise and
+Pointwise Convolutions on Mobile Devices", AAAI 2020). Channels-first, `arm.columns` turns nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.lanes import CONTROL, longest_line
+from ..nests.lanes import CONTROL, LONGEST_LINE, SHORT_LINE
 from ..nests.recipe import Recipe, tile_choices
 from ..nests.takes import depthwise
 
+# A test and a branch around a load, where taps are a loop and its places in x may be padding.
+TESTED = 4.0
+
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
-    """One vector of channels of some columns; two vectors, or rows, spilled at the borders."""
-    w = task.problem.axes[2]
+    """One vector of channels of some columns; of some rows where those share vectors of x."""
+    _, h, w = task.problem.axes
+    rows = (1, 2, 3) if h.stride == 1 and task.target.registers >= 32 else (1,)
     return {
         "tile_oc": (task.target.lanes,),
-        "tile_oh": (1,),
+        "tile_oh": tile_choices(h.quotients, rows),
         "tile_ow": tile_choices(w.quotients, (1, 2, 3, 4, 5, 6, 7, 8)),
     }
 
@@ -55,7 +59,9 @@ def loads(task: Task, form: Form) -> float:
     _, h, w = problem.axes
     taps = prod(a.taps for a in problem.axes)
     if unroll_taps(problem, form, task.target) < 2:
-        return vectors * (form.tile_oh * form.tile_ow + 1) + CONTROL
+        straight = task.target.registers >= 32 and form.stage == "guarded"
+        tests = TESTED if straight else 1.0
+        return vectors * (tests * form.tile_oh * form.tile_ow + 1) + CONTROL
     rows = (form.tile_oh - 1) * h.stride + h.taps
     columns = (form.tile_ow - 1) * w.stride + w.taps
     distinct = min(rows * columns / (h.taps * w.taps), form.tile_oh * form.tile_ow)
@@ -65,12 +71,17 @@ def loads(task: Task, form: Form) -> float:
 def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     """All taps while the straight line stays short, else none."""
     body = form.tile_oc // target.lanes * form.tile_oh * form.tile_ow * problem.icg
-    return 3 if body * prod(a.taps for a in problem.axes) <= longest_line(target) else 0
+    longest = SHORT_LINE if target.registers < 32 else LONGEST_LINE
+    return 3 if body * prod(a.taps for a in problem.axes) <= longest else 0
 
 
 def operands(task: Task, form: Form) -> int:
-    """The weights of a row of taps, and eight vectors of x that taps share."""
-    return form.tile_oc // task.target.lanes * min(3, task.problem.axes[2].taps) + 8
+    """Weights, and vectors of x that taps share: with more sums beside them, loads are spilled."""
+    _, h, w = task.problem.axes
+    if task.target.registers < 32:
+        return form.tile_oc // task.target.lanes * min(3, w.taps) + 8
+    columns = (form.tile_ow - 1) * w.stride + w.taps
+    return min(9, h.taps * w.taps) + min(8, columns) + 2
 
 
 def stage_elem(problem: Problem) -> float:

@@ -15,6 +15,7 @@ read before, so no load leaves the buffer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import tvm_ffi
@@ -26,10 +27,14 @@ WIDTHS = (4, 2)
 
 
 def share_elements(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Rewrite every straight line of stores."""
+    """Rewrite every straight line of stores, other statements before and behind it or not."""
 
-    def visit(line: tirx.SeqStmt) -> tirx.SeqStmt:
-        return _share(line) if all(isinstance(s, tirx.BufferStore) for s in line.seq) else line
+    def visit(sequence: tirx.SeqStmt) -> tirx.SeqStmt:
+        lines: list[tirx.Stmt] = []
+        for straight, steps in groupby(sequence.seq, lambda s: isinstance(s, tirx.BufferStore)):
+            line = list(steps)
+            lines += _share(tirx.SeqStmt(line)).seq if straight and len(line) > 1 else line
+        return tirx.SeqStmt(lines)
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.SeqStmt, visit)))
 

@@ -17,10 +17,12 @@ from tvmconv.lower.clip import clip_taps, tap_bounds
 from tvmconv.lower.elements import share_elements
 from tvmconv.lower.fused import fuse_products
 from tvmconv.lower.guarded import vectorize_guarded
+from tvmconv.lower.indices import widen_indices
 from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
 from tvmconv.lower.rows import vectorize_rows
 from tvmconv.lower.stack import keep_on_stack
+from tvmconv.lower.sums import start_sums
 from tvmconv.lower.workspace import workspace_bytes
 from tvmconv.problem import Problem
 from tvmconv.target import Target
@@ -146,12 +148,17 @@ def _compile(
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
         machine = tvm.target.Target(target.tvm())
-        module = tirx.transform.BindTarget(machine.with_host(machine))(tvm.IRModule(funcs))
+        narrow = tvm.target.Target(target.tvm(scalable=False))
+        module = tirx.transform.BindTarget(narrow.with_host(narrow))(tvm.IRModule(funcs))
         module = tvm.transform.Sequential([p() for p in _TO_STRAIGHT_LINES])(module)
         if target.lanes_multiply:
             module = _each(share_elements, module)
+        if not target.masks:
+            module = _each(start_sums, module)
         if target.machine == "armv7l" and target.fma and target.lanes > 2:
             module = _each(fuse_products, module)
+        if target.pointer_bits == 64 and not target.masks:
+            module = _each(widen_indices, module)
         repeats = all(func.attrs.get(REPEATS, True) for func in funcs.values())
         passes = [p for p in _TO_CALLS if repeats or p is not tirx.transform.CommonSubexprElim]
         module = tvm.transform.Sequential([p() for p in passes])(module)
