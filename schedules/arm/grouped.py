@@ -41,7 +41,7 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
 
 def operands(task: Task, form: Form) -> int:
     """Vectors of x are loaded in pairs and in advance, and take more registers than sums."""
-    return 20
+    return 24
 
 
 def loads(task: Task, form: Form) -> float:

@@ -16,6 +16,7 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 
 from .cost import L2_SHARE, STALLED
+from .fft_nest import neighbours
 
 # Additions and multiplications of a butterfly of r points without its powers of roots.
 BUTTERFLY_OPS = {2: 4, 3: 16, 4: 16, 5: 40, 8: 56}
@@ -26,6 +27,9 @@ BUTTERFLY_OVERHEAD = 3.0
 # Copies of one element: along channels, or by squares that are transposed.
 COPY_CHANNELS, COPY_ROWS = 0.15, 0.4
 STORE_CHANNELS, STORE_ROWS = 0.2, 0.5
+# On machines without masks and wide registers a copy moves four elements at a time; or one, with
+# its tests, where channels-last lanes are not neighbours in x.
+NARROW_COPIES, SCATTERED = 4.0, 10.0
 # Around the sums of one register tile of the product.
 TILE_OVERHEAD = 4.0
 # Spectra of many channels exceed the third-level cache; memory is this much slower than it.
@@ -94,9 +98,11 @@ def block_parts(problem: Problem, form: FftForm, target: Target) -> Parts:
     rows, columns = ring_cycles(form.w.ring, core), ring_cycles(form.h.ring, core)
     samples = form.h.ring.samples * form.w.ring.samples * form.lanes
     there = form.h.ring.samples * rows + form.w.ring.points * columns
-    # Without masks and wide registers a copy moves four elements at a time.
-    copies = 1.0 if target.masks else 4.0
-    there += samples * copies * (COPY_ROWS if form.rows_in else COPY_CHANNELS)
+    copies = 1.0 if target.masks else NARROW_COPIES
+    copy = copies * (COPY_ROWS if form.rows_in else COPY_CHANNELS)
+    if not (target.masks or form.rows_in or neighbours(problem, form)):
+        copy = SCATTERED
+    there += samples * copy
     stored = form.h.outputs * form.w.outputs * form.lanes
     back = form.h.outputs * rows + form.w.ring.points * columns
     back += stored * copies * (STORE_ROWS if form.rows_out else STORE_CHANNELS)

@@ -26,6 +26,7 @@ SHORT_LINE = 16
 CONTROL = 4.0
 # Stages that hold the channels of a pixel side by side.
 BY_PIXEL = ("pixels", "transposed", "sample")
+WRITTEN_OUT = 5
 # Input channels that are unrolled inside the taps instead of looped over.
 FEW_CHANNELS = 4
 
@@ -60,14 +61,21 @@ def _by_pixel(task: Task, form: Form) -> bool:
 def channel_operands(task: Task, form: Form) -> int:
     """Registers beside the accumulators where the lanes hold output channels."""
     weights = form.tile_oc // task.target.lanes
-    return pixel_vectors(task, form) + weights + (0 if task.target.lanes_multiply else 2)
+    spare = 0 if task.target.lanes_multiply else 2
+    return pixel_vectors(task, form) + weights + spare + _written_out(task)
+
+
+def _written_out(task: Task) -> int:
+    """Registers more where LLVM writes out a loop over few channels, all loads in front of it."""
+    few = task.problem.icg <= FEW_CHANNELS and task.target.registers < 32
+    return WRITTEN_OUT if few else 0
 
 
 def channel_loads(task: Task, form: Form, unrolled: int) -> float:
     """Load instructions of a step where the lanes hold output channels."""
     problem, lanes = task.problem, task.target.lanes
-    weights = form.tile_oc / lanes / 2
-    pixels = float(form.tile_oh * form.tile_ow)
+    weights = form.tile_oc / lanes / (1 if task.target.sve_bits else 2)
+    pixels = factor_loads(task.target) * form.tile_oh * form.tile_ow
     if task.target.lanes_multiply:
         pixels = float(pixel_vectors(task, form))
         if _by_pixel(task, form):
@@ -78,17 +86,25 @@ def channel_loads(task: Task, form: Form, unrolled: int) -> float:
     return pixels + weights + CONTROL / _iteration(problem, unrolled)
 
 
+def factor_loads(target: Target) -> float:
+    """Instructions for one factor in all lanes: a load, and on SVE a copy as LLVM writes it."""
+    return 2.0 if target.sve_bits else 1.0
+
+
 def column_operands(task: Task, form: Form) -> int:
     """Registers beside the accumulators where the lanes hold output columns."""
     lanes = task.target.lanes
     vectors = form.tile_oh * form.tile_ow // lanes
-    return vectors + (-(-form.tile_oc // lanes) if task.target.lanes_multiply else 3)
+    factors = -(-form.tile_oc // lanes) if task.target.lanes_multiply else 3
+    return vectors + factors + _written_out(task)
 
 
 def column_loads(task: Task, form: Form, unrolled: int) -> float:
     """Load instructions of a step where the lanes hold output columns."""
     lanes = task.target.lanes
-    weights = form.tile_oc / lanes / 2 if task.target.lanes_multiply else float(form.tile_oc)
+    weights = form.tile_oc / lanes / 2
+    if not task.target.lanes_multiply:
+        weights = factor_loads(task.target) * form.tile_oc
     if task.target.lanes_multiply and form.tile_oc % lanes:
         weights = form.tile_oc // lanes + (form.tile_oc % lanes + 1) // 2
     vectors = form.tile_oh * form.tile_ow / lanes

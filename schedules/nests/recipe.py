@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import inf
 
 from tvm import s_tir
 
@@ -36,6 +37,8 @@ WINDOW_LIMIT_BYTES = 3_500_000
 # Into how many rows and columns of blocks an output is split at most.
 MOST_ROWS = 32
 MOST_COLUMNS = 512
+# How far a load of 128 bits reaches from its pointer.
+OFFSET_BYTES = 65536
 # Input channels that are unrolled inside the taps instead of looped over.
 FEW_CHANNELS = 4
 
@@ -186,6 +189,20 @@ class Recipe:
             return tuple(dict.fromkeys(blocked))
         raise UnsupportedSpec(f"{self.id}: no config fits {task.spec} on {task.target.id}")
 
+    def _few(self, task: Task) -> bool:
+        """Whether columns fill the lanes and input channels are few."""
+        return self.vector == "ow" and self.problem(task).icg <= FEW_CHANNELS
+
+    def _reach(self, task: Task) -> float:
+        """Bytes of a window within which loads of a few channels' planes are offsets of a pointer.
+
+        Beyond, each has an address of its own, and sums spill (7x7 of three channels: 9 %).
+        """
+        problem = self.problem(task)
+        if self._few(task) and problem.icg > 1 and task.target.lanes_multiply:
+            return float(problem.icg * OFFSET_BYTES)
+        return inf
+
     def _has_blocks(self, task: Task, stage: str) -> bool:
         """Whether blocks matter: not to one thread that copies nothing and uses x once."""
         return self.per_lane or stage != "guarded" or task.threads > 1
@@ -215,6 +232,7 @@ class Recipe:
         limit = task.target.l2_bytes // (8 if self.per_lane and self.problem(task).icg > 1 else 3)
         if cost.spills_l1(self.problem(task), self.vector):
             limit = task.target.l1_bytes // 2
+        reach = self._reach(task)
         columns, rows = even_splits(w.quotients, MOST_COLUMNS), even_splits(h.quotients, MOST_ROWS)
 
         def sized(block_oh: int, block_ow: int) -> tuple[Config, float]:
@@ -228,9 +246,10 @@ class Recipe:
             fitted = False
             for block_oh in reversed(rows):
                 config, window = sized(block_oh, block_ow)
-                if self.invalid(task, config) is None:
+                near = window <= reach or block_oh == rows[0]
+                if near and self.invalid(task, config) is None:
                     yield config
-                fitted = window <= limit
+                fitted = window <= min(limit, reach)
                 if fitted:
                     break
             if fitted and block_oh == h.quotients and block_ow <= w.quotients // 2:
@@ -293,8 +312,8 @@ class Recipe:
             parts=config.integer("parts"),
             unroll_ic=self.unroll_ic(problem, form, task.target),
             unroll_taps=self.unroll_taps(problem, form, task.target),
-            rows_innermost=self.rows_innermost
-            or (self.vector == "ow" and problem.icg <= FEW_CHANNELS),
+            rows_innermost=self.rows_innermost or self._few(task),
+            rows_slide=task.target.registers >= 32 and not task.target.masks and self._few(task),
             unfold=neighbours(task.problem) if self.unfold else None,
             masks=task.target.masks,
         )

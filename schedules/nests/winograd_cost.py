@@ -28,8 +28,9 @@ Array = NDArray[Any]
 SPARE_REGISTERS = 2
 # Window, v and gemm together. A whole map of 512 channels at 28x28 takes 10 MB and pays.
 SCRATCH_LIMIT_BYTES = 16_000_000
-# Loads and stores of a transform, per point of a tile and vector of channels.
-MOVE_CYCLES = 1.5
+# Loads and stores of a transform, per point of a tile and vector of channels; stores a cycle.
+MOVES = 2
+STORES_PER_CYCLE = 1.0
 # Setting a sum to zero, keeping it, and the loop around, per register tile.
 SUM_CYCLES = 2.0
 LOOP_CYCLES = 15.0
@@ -37,6 +38,8 @@ STAGE_PIXELS_CYCLES_PER_ELEM = 0.26
 STAGE_TRANSPOSED_CYCLES_PER_ELEM = 0.45
 STORE_CYCLES_PER_ELEM = 0.15
 STORE_TRANSPOSED_CYCLES_PER_ELEM = 0.5
+# The same with vectors of four, and loops for borders in place of masks.
+COPY_FACTOR_WITHOUT_MASKS = 2.0
 
 
 def unroll_ic(channels: int) -> int:
@@ -253,13 +256,16 @@ class Plan:
     @property
     def transform_cycles(self) -> Array:
         """Both transforms; each part of the channels transforms its input again."""
-        h, w = self.h, self.w
-        moved = MOVE_CYCLES * self.points
+        h, w, core = self.h, self.w, core_of(self.task.target)
+        moved = (1 / core.loads_per_cycle + 1 / STORES_PER_CYCLE) * self.points
         vectors_in = self.columns["parts"] * self.window_d * self.channels_in
         ops_in = h.alpha * w.input_ops + w.alpha * h.input_ops
         vectors_out = self.depth * self.blocks_oc * self.columns["tile_oc"]
         ops_out = h.alpha * w.output_ops + w.m * h.output_ops
-        per_tile = vectors_in * (ops_in / 2 + moved) + vectors_out * (ops_out / 2 + moved)
+        each = (vectors_in + vectors_out) * MOVES * self.points * core.instruction_cycles
+        operation = 1 / core.fma_per_cycle + core.instruction_cycles
+        each += (vectors_in * ops_in + vectors_out * ops_out) * operation
+        per_tile = each + (vectors_in + vectors_out) * moved
         transformed: Array = self.runs * self.tiles * per_tile / self.task.target.lanes
         return transformed
 
@@ -274,7 +280,8 @@ class Plan:
         staged = windows * self.window_d * self.h.window * self.w.window * self.channels_in
         outputs = self.tiles * self.h.m * self.w.m * self.depth
         stored = self.runs * outputs * self.blocks_oc * self.columns["tile_oc"]
-        copied: Array = staged * read + stored * written
+        factor = 1.0 if self.task.target.masks else COPY_FACTOR_WITHOUT_MASKS
+        copied: Array = factor * (staged * read + stored * written)
         return copied
 
     @property

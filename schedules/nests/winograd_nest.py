@@ -266,17 +266,24 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Winograd
     xpad = sch.get_sblock("xpad")
     sch.compute_at(xpad, at, preserve_unit_loops=True)
     if form.stage == "transposed":
-        *_, h, square, w, c = sch.get_loops(xpad)
-        sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+        *_, d, h, square, w, c = sch.get_loops(xpad)
+        linear = problem.padding_mode in ("zeros", "constant")
+        if not (form.woven and linear):
+            sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
+            columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
+            copy_rows(sch, columns, problem, 1 if form.woven else form.lanes)
         if form.woven:
             vector, lane = sch.split(c, [None, form.lanes])
             sch.reorder(vector, square, w, lane)
             sch.unroll(lane)
-            sch.fuse(square, w)
+            columns = sch.fuse(square, w)
         else:
             shuffle_rows(sch, sch.fuse(square, w), c, form.square)
-        columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
-        copy_rows(sch, columns, problem, 1 if form.woven else form.lanes)
+        if form.woven and linear:
+            # Straight from x: four rows are woven (st4), and borders have loops of their own.
+            sch.compute_inline(sch.get_sblock("xrow"))
+            for loop in (d, h, columns):
+                split_off_borders(sch, loop, problem)
         return
     *_, w, c = sch.get_loops(xpad)
     _, lane = sch.split(c, [None, form.lanes])
