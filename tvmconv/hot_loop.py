@@ -14,17 +14,23 @@ _ARITHMETIC = re.compile(
     r"^v?(?:fn?m(?:add|sub)|(?:mul|add)[ps]s)"  # x86, and ARM's and RISC-V's scalar fmadd
     r"|^f(?:ml[as]|mul|add)"  # NEON, SVE; fmul.s of RISC-V
     r"|^v(?:fm[as]|ml[as]|mul|add)\.f32"  # NEON of 32-bit ARM
+    r"|^vf(?:n?m(?:acc|add|sac|sub)|mul|add)\.v"  # RISC-V's V
 )
 
 
-_FUSED = re.compile(r"^\s+(?:vfn?m(?:add|sub)\d|fml[as]|vfm[as]|vml[as]|fn?m(?:add|sub))")
+_FUSED = re.compile(
+    r"^\s+(?:vfn?m(?:add|sub)\d|fml[as]|vfm[as]|vml[as]|fn?m(?:add|sub)|vfn?m\w+\.v)"
+)
 # A vector register and the stack pointer in one instruction: x86, aarch64, 32-bit ARM.
 _ON_STACK = re.compile(
     r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+"
     r"|\b(?:ldu?r|ldp|stu?r|stp)\b.*\b[qvzd]\d+.*\[sp"
     r"|\bv(?:ldr|str|ldm\w*|stm\w*|ld1|st1)\b.*\[sp|\bv(?:push|pop)\b"
+    r"|\bv[ls]\dre?\w*\.v\b"  # RISC-V: whole registers, which nothing else moves
 )
 _SLOT = re.compile(r"^\s+(?:add|mov)\s+(\w+), sp\b")
+# Whatever else gives a core register of 32-bit ARM a value.
+_MOVED = re.compile(r"^\s+(?!v|st|cm|tst|b)[a-z]+\s+(r\d+|lr|ip),")
 _THROUGH = re.compile(r"\bv(?:ld1|st1|ldm\w*|stm\w*|ldr|str)\S*\s.*\[(\w+)")
 _LOAD = re.compile(r"^\s+(?:ldu?r|ldp|ld1\w*|vldr|vldmia|vld1\S*)\s.*\b[qvsdz]\d+")
 _PAIR = re.compile(r"^\s+ldp\s+q\d+")
@@ -54,6 +60,8 @@ class HotLoop:
             # 32-bit ARM reaches its slots through a register: add r3, sp, #48; vld1.64 .., [r3]
             if slot := _SLOT.match(line):
                 pointers.add(slot[1])
+            elif moved := _MOVED.match(line):
+                pointers.discard(moved[1])
             through = _THROUGH.search(line)
             if _ON_STACK.search(line) or (through and through[1] in pointers):
                 found.append(line.strip())

@@ -23,6 +23,7 @@ from tvmconv.errors import TargetError
 
 FAMILIES = ("x86", "arm", "riscv", "cuda")
 FLOAT_ABIS = ("", "hard", "soft")
+_SCALABLE = ("+v",)
 # What platform.machine() says, and what triples say, of the same processor.
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "armv7": "armv7l"}
 
@@ -92,6 +93,7 @@ class Target:
         cpu_part: the core that `mcpu` describes, as "CPU implementer" and "CPU part" of
             /proc/cpuinfo: "0x41:0xd08". A library of several targets prefers the one made for its
             core; empty where many cores are meant, or the system does not tell programs.
+        sve_bits: bits of SVE's vectors that a kernel may count on; 0 where it uses NEON.
     """
 
     id: str
@@ -113,6 +115,7 @@ class Target:
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
     cpu_part: str = ""
+    sve_bits: int = 0
 
     def __post_init__(self) -> None:
         """Reject descriptions that contradict themselves."""
@@ -139,18 +142,31 @@ class Target:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise TargetError(f"target {self.id}: {name}", value, "an int >= 1")
+        if self.sve_bits and self.sve_bits != 32 * self.lanes:
+            allowed = f"0 or {32 * self.lanes}: {self.lanes} lanes of 32 bits"
+            raise TargetError(f"target {self.id}: sve_bits", self.sve_bits, allowed)
         if self.lanes & (self.lanes - 1):
             raise TargetError(f"target {self.id}: lanes", self.lanes, "a power of two")
 
-    def tvm(self) -> dict[str, Any]:
-        """The dictionary that ``tvm.target.Target`` takes."""
+    def tvm(self, *, scalable: bool = True) -> dict[str, Any]:
+        """The dictionary that ``tvm.target.Target`` takes.
+
+        Without `scalable` it hides that RISC-V has vectors: TVM takes loops of a fixed number of
+        lanes for loops over scalable vectors there, and makes scalar code of them. LLVM needs no
+        such thing, so code generation is told the truth.
+        """
         found: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
-        if self.mattr:
-            found["mattr"] = list(self.mattr)
+        attributes = [a for a in self.mattr if scalable or a not in _SCALABLE]
+        if attributes:
+            found["mattr"] = attributes
         if self.mabi:
             found["mabi"] = self.mabi
         if self.float_abi:
             found["mfloat-abi"] = self.float_abi
+        if self.sve_bits:
+            # From then on LLVM's vectors of as many lanes are SVE's, under predicates of that length,
+            # so longer registers compute the same.
+            found["cl-opt"] = [f"-aarch64-sve-vector-bits-min:uint={self.sve_bits}"]
         if self.machine.startswith("thumb"):
             found["vector-width"] = 64  # or TVM would warn that it does not know
         return found
@@ -174,8 +190,11 @@ class Target:
 
     @property
     def lanes_multiply(self) -> bool:
-        """Whether a multiply-add takes one lane of a vector as its factor for nothing."""
-        return self.machine == "aarch64"
+        """Whether a multiply-add takes one lane of a vector as its factor for nothing.
+
+        SVE's takes one lane of each 128 bits, which is no broadcast.
+        """
+        return self.machine == "aarch64" and not self.sve_bits
 
     @property
     def pointer_bits(self) -> int:
@@ -299,7 +318,16 @@ def host_features() -> frozenset[str]:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return frozenset()
-    return features_of(text)
+    return features_of(text) | _sve_length()
+
+
+def _sve_length() -> frozenset[str]:
+    """What /proc/cpuinfo does not tell of SVE: vectors of 256 bits or more."""
+    try:
+        length = int(Path("/proc/sys/abi/sve_default_vector_length").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset({"sve256"} if length >= 32 else ())
 
 
 def features_of(cpuinfo: str) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""RISC-V templates for RV64GC, which has no vectors: two sums at a time in scalar registers."""
+"""RISC-V templates: pairs of sums in scalar registers on RV64GC, vectors of eight with V."""

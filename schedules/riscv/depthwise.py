@@ -1,4 +1,4 @@
-"""Depthwise convolution on RV64GC, any multiplier.
+"""Depthwise convolution on RISC-V, any multiplier.
 
     parallel n, block of tile_oc channels, d, rows, columns:
         xpad[window][channel] = x, padded
@@ -8,7 +8,8 @@
                 acc[j] += xpad[i + kh][j + kw][channels] * packed[block][kd][kh][kw][channels]
             y[tile] = epilogue(acc)
 
-Channels share nothing, so a tile is two channels of a few columns (Zhang, Lo and Lu, AAAI 2020).
+Channels share nothing, so a tile is two channels, or a vector of them, of a few columns
+(Zhang, Lo and Lu, AAAI 2020).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, tile_choices
 from ..nests.takes import depthwise
+from .direct import PAIR
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
-    """One pair of channels, some columns."""
+    """One pair or vector of channels, some columns."""
     return {
         "tile_oc": (task.target.lanes,),
         "tile_oh": (1,),
@@ -30,8 +32,9 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def loads(task: Task, form: Form) -> float:
-    """Every factor of its own."""
-    return form.tile_oc * (form.tile_ow + 1)
+    """Every factor of its own; a vector's load takes an address."""
+    vectors = form.tile_oc if task.target.lanes == PAIR else 2 * form.tile_oc / task.target.lanes
+    return vectors * (form.tile_ow + 1)
 
 
 TEMPLATE = register(

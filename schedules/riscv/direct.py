@@ -1,4 +1,4 @@
-"""Direct convolution on RV64GC: forward and transposed, dense and grouped.
+"""Direct convolution on RISC-V: forward and transposed, dense and grouped.
 
     parallel n, g, part, d, rows, columns:
         xpad[window][ic] = x, padded                                (unless x is read in place)
@@ -8,8 +8,10 @@
                 acc[i][j] += xpad[i + kh][j + kw][ic] * packed[block][kd][kh][kw][ic][0 : tile_oc]
             y[tile] = epilogue(acc)
 
-Nothing is vector code, so a tile is as wide as registers allow: four pixels and four channels take
-8 loads for 16 multiply-adds (the register tile of Georganas et al., SC 2018).
+Without vectors a tile is as wide as registers allow: four pixels and four channels take 8 loads for
+16 multiply-adds (the register tile of Georganas et al., SC 2018). With V, ``vfmacc.vf`` multiplies
+a vector of channels by a pixel in a scalar register: four pixels and two vectors take 8 loads and
+addresses for 8 multiply-adds, since a vector load knows no offset.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from tvmconv.template import Task, register
 
 from ..nests.recipe import Recipe, input_stages, tile_choices
 from ..nests.takes import DEFORMABLE
+
+# Lanes of a target without vectors.
+PAIR = 2
 
 
 def supports(task: Task) -> str | None:
@@ -39,8 +44,9 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def loads(task: Task, form: Form) -> float:
-    """A load per pixel and per channel."""
-    return form.tile_oh * form.tile_ow + form.tile_oc
+    """A load per pixel and per channel, or per vector of them with its address."""
+    pixels, vectors = form.tile_oh * form.tile_ow, form.tile_oc / task.target.lanes
+    return pixels + (form.tile_oc if task.target.lanes == PAIR else 2 * vectors)
 
 
 def unroll_ic(problem: Problem, form: Form, target: Target) -> int:

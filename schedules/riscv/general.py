@@ -1,10 +1,10 @@
-"""The general template on RV64GC: one pair of output channels, any legal spec.
+"""The general template on RISC-V: one pair or vector of output channels, any legal spec.
 
     parallel n, g, d, rows, columns:
         xpad[window][ic] = x, padded (or sample[..], for deformable specs)
-        for block of 2 channels, phase, row, column tile of up to four:
+        for block of tile_oc channels, phase, row, column tile of up to four:
             acc[tile_ow] = 0
-            for kd, kh, kw, ic:  acc[i] += broadcast(xpad[..][ic]) * packed[..][ic][2]
+            for kd, kh, kw, ic:  acc[i] += broadcast(xpad[..][ic]) * packed[..][ic][0 : tile_oc]
             y[tile] = epilogue(acc)
 
 It is chosen when nothing else takes a spec, and it is the slow twin that tests compare the others

@@ -25,8 +25,9 @@ SPEC = tc.conv2d((1, 8, 9, 9), 12, 3, padding=1, bias=True, activation="relu")
 # A target, an older processor of its kind, and what that one lacks.
 OLDER = {
     "pi5": ("cortex-a72", "fphp asimdhp asimddp"),
-    "neoverse_v1": ("cortex-a76", "fcma sve i8mm bf16 svei8mm svebf16"),
+    "neoverse_v1": ("cortex-a76", "fcma sve i8mm bf16 svei8mm svebf16 sve256"),
     "armv7": ("cortex-a9", "vfpv4 idiva"),
+    "riscv64_v": ("rv64", "rv_v"),
     "x86_64_v3": ("Nehalem", "avx avx2 bmi1 bmi2 f16c fma abm movbe"),
 }
 
@@ -46,6 +47,24 @@ def test_older_processor_is_told_what_it_lacks(target_id: str) -> None:
     with pytest.raises(ProgramFailed, match=f"this CPU lacks: {missing}$"):
         validate_kernels([kernel], runner=find_runner(load(target_id), cpu=cpu))
     validate_kernels([kernel])[0].require()
+
+
+# Processors whose vectors have another length, and what those that are too short lack.
+LENGTHS = [
+    ("neoverse_v1", "max,sve128=on,sve256=off", "sve256"),
+    ("neoverse_v1", "max,sve512=on", ""),
+    ("riscv64_v", "rv64,v=true,vlen=256,vext_spec=v1.0", ""),
+]
+
+
+@pytest.mark.parametrize(("target_id", "cpu", "missing"), LENGTHS)
+def test_vectors_of_other_lengths(target_id: str, cpu: str, missing: str) -> None:
+    kernel, runner = compiled(target_id), find_runner(load(target_id), cpu=cpu)
+    if not missing:
+        validate_kernels([kernel], runner=runner)[0].require()
+        return
+    with pytest.raises(ProgramFailed, match=f"this CPU lacks: {missing}$"):
+        validate_kernels([kernel], runner=runner)
 
 
 @pytest.mark.parametrize("target_id", OLDER)

@@ -61,4 +61,4 @@ FAMILY_CASES: dict[str, dict[str, tuple[ConvSpec, ConvSpec]]] = {
     "arm": {template_id.replace("x86", "arm"): specs for template_id, specs in CASES.items()},
     "riscv": {f"riscv.{name}": CASES[f"x86.{twin}"] for name, twin in _RISCV.items()},
 }
-FAMILY_TARGETS = {"x86": LEVELS, "arm": ("pi4", "armv7"), "riscv": ("riscv64",)}
+FAMILY_TARGETS = {"x86": LEVELS, "arm": ("pi4", "armv7"), "riscv": ("riscv64", "riscv64_v")}

@@ -85,6 +85,11 @@ def test_a_text_becomes_a_target() -> None:
     ("line", "replacement", "message"),
     [
         ("lanes = 8", "lanes = 12", "target test: lanes: got 12; allowed: a power of two"),
+        (
+            "lanes = 8",
+            "lanes = 8\nsve_bits = 128",
+            "target test: sve_bits: got 128; allowed: 0 or 256",
+        ),
         ("lanes = 8", "lanes = 0", "target test: lanes: got 0; allowed: an int >= 1"),
         ("lanes = 8", 'lanes = "8"', "target test: lanes: got '8'; allowed: an int >= 1"),
         ("cores = 2", "cores = 2.5", "target test: cores: got 2.5; allowed: an int >= 1"),

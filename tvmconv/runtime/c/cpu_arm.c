@@ -15,6 +15,12 @@ uint32_t tvmconv_cpu_core(void) { return 0; }
 #elif defined(__linux__) && !defined(TVMCONV_FREESTANDING)
 #include <stddef.h>
 #include <sys/auxv.h>
+#if defined(__aarch64__)
+#include <sys/prctl.h>
+#ifndef PR_SVE_GET_VL
+#define PR_SVE_GET_VL 51
+#endif
+#endif
 
 /* The kernel's own numbers (asm/hwcap.h); old headers lack the newer names. */
 typedef struct {
@@ -51,6 +57,11 @@ uint64_t tvmconv_cpu_detect(void) {
   uint64_t found = 0;
   for (size_t i = 0; i < sizeof probes / sizeof *probes; ++i)
     if ((words[probes[i].word == SECOND] >> probes[i].bit & 1ul) != 0) found |= probes[i].feature;
+#if defined(__aarch64__)
+  /* The low half is the length of this thread's vectors in bytes; negative without SVE. */
+  const int length = prctl(PR_SVE_GET_VL);
+  if (length > 0 && (length & 0xffff) >= 32) found |= TVMCONV_CPU_sve256;
+#endif
   return found;
 }
 

@@ -1,5 +1,5 @@
 /* Instruction sets, spelled as in /proc/cpuinfo (pni is SSE3, abm is LZCNT, asimd is NEON); RISC-V's
- * letters with rv_ before. One list: C makes bits and names of it, and Python reads this file, so a
+ * letters with rv_ before; sve256 is SVE whose vectors have 256 bits or more. One list: C makes bits and names of it, and Python reads this file, so a
  * name that is not here is refused on both sides. Bits are never renumbered; 63 stays free. */
 #ifndef TVMCONV_CPU_H
 #define TVMCONV_CPU_H
@@ -56,7 +56,8 @@
   X(46, rv_f)               \
   X(47, rv_d)               \
   X(48, rv_c)               \
-  X(49, rv_v)
+  X(49, rv_v)               \
+  X(50, sve256)
 
 #define TVMCONV_CPU_BIT(bit, name) static const uint64_t TVMCONV_CPU_##name = UINT64_C(1) << bit;
 #if defined(__GNUC__)
