@@ -26,6 +26,15 @@ from tvmconv.errors import TvmconvError
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 
+# One thread each: those of OpenBLAS and OpenMP spin, and Python's hashes differ from run to run.
+# Without, a program took up to 14 M instructions more or less: twenty calls of a small layer.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+# Calls of ncnn's layer: the first ones allocate, so they are left out, and a few do not tell much.
+PEER_TIMES = (2, 32)
 CALLS = Path(__file__).with_name("ncnn_calls.py")
 Layer = tuple[str, str, str | None]
 # A name, the layer, and the algorithm to stay with; ncnn's Winograd is off where that is "direct".
@@ -40,6 +49,9 @@ LAYERS: tuple[Layer, ...] = (
     ("depthwise 3x3, 32@112", "conv2d_n1c32s112x112_o32k3x3_g32_p1", None),
     ("depthwise 3x3 stride 2, 96@112", "conv2d_n1c96s112x112_o96k3x3_g96_s2_p1", None),
     ("depthwise 3x3, 576@14", "conv2d_n1c576s14x14_o576k3x3_g576_p1", None),
+    ("depthwise 5x5, 240@14", "conv2d_n1c240s14x14_o240k5x5_g240_p2", None),
+    ("depthwise 5x5 stride 2, 96@28", "conv2d_n1c96s28x28_o96k5x5_g96_s2_p2", None),
+    ("depthwise 7x7, 96@56", "conv2d_n1c96s56x56_o96k7x7_g96_p3", None),
     ("stem 7x7 stride 2", "conv2d_n1c3s224x224_o64k7x7_s2_p3", None),
     ("stem 3x3 stride 2", "conv2d_n1c3s224x224_o32k3x3_s2_p1", None),
     ("grouped 3x3, 32 groups of 4", "conv2d_n1c128s56x56_o128k3x3_g32_p1", None),
@@ -119,14 +131,15 @@ def ncnn(
     text, weights = ncnn_model.files(Plain(spec, x, weight))
     # Its own C library in place of the cross packages'.
     command = [runner.command[0], *runner.command[1:3], "-L", str(board / "root")]
-    command += ["-E", f"PYTHONPATH={board / 'site'}"]
+    for name, value in {"PYTHONPATH": str(board / "site"), **ENVIRONMENT}.items():
+        command += ["-E", f"{name}={value}"]
     with tempfile.TemporaryDirectory(prefix="tvmconv-ncnn-") as folder:
         Path(folder, "layer.param").write_text(text)
         Path(folder, "layer.bin").write_bytes(weights)
         np.save(Path(folder, "x.npy"), x)
         python = str(board / "root" / "usr" / "bin" / "python3")
         before = [python, str(CALLS), folder, str(pack), str(int(winograd))]
-        return per_call(command, plugin, before) / 1e6
+        return per_call(command, plugin, before, times=PEER_TIMES) / 1e6
 
 
 def line(row: Row) -> str:
@@ -149,10 +162,10 @@ def page(rows: list[Row], target: Target, board: Path | None) -> str:
 # Instructions on ARM
 
 How many instructions a call executes, in millions, counted exactly by a plugin of the emulator
-({emulator}): half the difference of three calls and one, one thread, float32. What a core makes of
-them is another matter, but without a board it is what can be counted, and the peer, the aarch64
-wheel of {peer}, runs in the same emulator. Kernels are the untuned choice for `{target.id}`
-({target.mcpu}).
+({emulator}): half the difference of three calls and one, one thread, float32; of the peer, the
+aarch64 wheel of {peer}, a thirtieth of 30 calls more. What a core makes of them is another
+matter, but without a board it is what can be counted. Kernels are the untuned choice for
+`{target.id}` ({target.mcpu}).
 
 "products" are the vector multiply-adds of the direct sum: a floor for direct kernels, not for
 Winograd. "NCHW" and "ncnn" take and give channels-first tensors, and "ratio" compares those two;
@@ -161,6 +174,9 @@ Winograd. "NCHW" and "ncnn" take and give channels-first tensors, and "ratio" co
 | layer | spec | products | NCHW | ncnn | ratio | NHWC | ncnn, packed |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 {lines}
+
+With "ncnn" its own conversions count: it packs four channels of a channels-first tensor, and
+unpacks them, where a layer's kernel wants that. The stem's x, of three channels, is never packed.
 
 Made by `scripts/make_board.py board numpy ncnn` and
 `scripts/count_instructions.py --board board --output docs/arm-instructions.md`.

@@ -90,18 +90,23 @@ def executed(command: Sequence[str], plugin: Path, arguments: Sequence[str]) -> 
 
 
 def per_call(
-    command: Sequence[str], plugin: Path, before: Sequence[str], after: Sequence[str] = ()
+    command: Sequence[str],
+    plugin: Path,
+    before: Sequence[str],
+    after: Sequence[str] = (),
+    times: tuple[int, int] = TIMES,
 ) -> float:
     """Instructions of one call of a program that takes how often to call as an argument.
 
-    ``before`` are the program and the arguments before that number, ``after`` those behind it.
+    ``before`` are the program and the arguments before that number, ``after`` those behind it;
+    ``times`` are the two numbers.
     """
     totals = [
         sum(length * runs for (_, length), runs in blocks.items())
-        for times in TIMES
-        for blocks in [executed(command, plugin, [*before, str(times), *after])]
+        for calls in times
+        for blocks in [executed(command, plugin, [*before, str(calls), *after])]
     ]
-    return (totals[1] - totals[0]) / (TIMES[1] - TIMES[0])
+    return (totals[1] - totals[0]) / (times[1] - times[0])
 
 
 def count_instructions(kernel: Kernel, plugin: Path) -> float:
