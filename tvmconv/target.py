@@ -164,8 +164,8 @@ class Target:
         if self.float_abi:
             found["mfloat-abi"] = self.float_abi
         if self.sve_bits:
-            # From then on LLVM's vectors of as many lanes are SVE's, under predicates of that length,
-            # so longer registers compute the same.
+            # LLVM's vectors of as many lanes are then SVE's, under predicates of that length:
+            # longer registers compute the same.
             found["cl-opt"] = [f"-aarch64-sve-vector-bits-min:uint={self.sve_bits}"]
         if self.machine.startswith("thumb"):
             found["vector-width"] = 64  # or TVM would warn that it does not know
