@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tvmconv.errors import ArgumentError as ArgumentError
     from tvmconv.errors import BuildFailed as BuildFailed
     from tvmconv.errors import BundleError as BundleError
+    from tvmconv.errors import DeviceError as DeviceError
+    from tvmconv.errors import DeviceFull as DeviceFull
+    from tvmconv.errors import DeviceUnreachable as DeviceUnreachable
     from tvmconv.errors import EnvironmentProblem as EnvironmentProblem
     from tvmconv.errors import InvalidConfig as InvalidConfig
     from tvmconv.errors import Mismatch as Mismatch
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from tvmconv.errors import TargetError as TargetError
     from tvmconv.errors import TvmconvError as TvmconvError
     from tvmconv.errors import UnsupportedSpec as UnsupportedSpec
+    from tvmconv.errors import WrongDevice as WrongDevice
     from tvmconv.kernel import Kernel as Kernel
     from tvmconv.kernel import compile as compile
     from tvmconv.make import conv1d as conv1d
@@ -59,6 +63,9 @@ _ERRORS = (
     "ArgumentError",
     "BuildFailed",
     "BundleError",
+    "DeviceError",
+    "DeviceFull",
+    "DeviceUnreachable",
     "EnvironmentProblem",
     "InvalidConfig",
     "Mismatch",
@@ -68,6 +75,7 @@ _ERRORS = (
     "TargetError",
     "TvmconvError",
     "UnsupportedSpec",
+    "WrongDevice",
 )
 # Loaded on first use, so that `import tvmconv` costs nothing and pulls in neither TVM nor torch.
 _HOME: dict[str, str] = {

@@ -69,8 +69,7 @@ def find_compiler(target: Target | None = None, *, static: bool = False) -> Comp
 
     Args:
         target: what to compile for.
-        static: for programs that need nothing on the device; zig then takes musl's C library. For
-            this machine's own system it is the same as without.
+        static: for programs that need nothing on the device; zig then takes musl's C library.
 
     Raises:
         EnvironmentProblem: there is none; says what to install.
@@ -81,11 +80,17 @@ def find_compiler(target: Target | None = None, *, static: bool = False) -> Comp
     if target is None:
         return _native(Toolchain(), choice, os.environ.get("CC", ""))
     toolchain = target.toolchain
-    if target.is_this_machine:
-        return _native(toolchain, choice, os.environ.get("CC", ""))
-    if static and target.system == "linux":
+    static = static and target.system == "linux"
+    if static:
         flags = (*toolchain.gcc_flags, "-static")
         toolchain = replace(toolchain, zig=toolchain.zig_static, gcc_flags=flags)
+    if target.is_this_machine:
+        native = _native(toolchain, choice, os.environ.get("CC", ""))
+        if not static:
+            return native
+        if native.is_zig:
+            return _zig_for(native.command[: native.command.index("cc")], toolchain, target.system)
+        return replace(native, command=(*native.command, "-static"))
     return _cross(target.id, toolchain, target.system, choice)
 
 

@@ -86,3 +86,19 @@ class ProgramFailed(TvmconvError):
 
 class EnvironmentProblem(TvmconvError):
     """The machine lacks something, such as a C compiler or a fitting pair of TVM and its FFI."""
+
+
+class DeviceError(TvmconvError):
+    """A device that cannot be measured on."""
+
+
+class DeviceUnreachable(DeviceError):
+    """A device that does not answer, refuses, or went away and did not come back."""
+
+
+class WrongDevice(DeviceError):
+    """Another machine than the target, or one that lacks an instruction set of it."""
+
+
+class DeviceFull(DeviceError):
+    """No space on the device for what has to be copied there."""

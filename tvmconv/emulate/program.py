@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tvmconv.compilers import Compiler, find_compiler, run
 from tvmconv.errors import EnvironmentProblem
 from tvmconv.runtime.objects import hide_symbols
-from tvmconv.runtime.sources import SOURCE_DIR, cpu_features
+from tvmconv.runtime.sources import SOURCE_DIR, feature_mask
 from tvmconv.runtime.wrapper import KernelSymbol, kinds, prototype, wrapper_source
 from tvmconv.toolchain import CFLAGS, runtime_objects
 
@@ -130,12 +130,10 @@ def table_source(parts: Sequence[Part], prepare: str = "return TVMCONV_OK;") -> 
         pack = f"{name}_pack" if "pack" in kinds(part.symbol) else "0"
         lines.append(f"  {{{pack}, {name}_run, {part.packed}u, {part.y}u}},")
     features = {feature for part in parts for feature in part.symbol.cpu_features}
-    # Not by the names of the bits: those are constants to C++ alone.
-    mask = sum(1 << cpu_features()[name] for name in features)
     lines += [
         "};",
         f"const uint32_t calls_kernel_count = {len(parts)};",
-        f"const uint64_t calls_cpu = UINT64_C({mask});",
+        f"const uint64_t calls_cpu = UINT64_C({feature_mask(features)});",
         f"int32_t calls_prepare(void) {{ {prepare} }}",
         "",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -31,3 +32,8 @@ def cpu_features() -> dict[str, int]:
     """Instruction sets that a kernel may require, spelled as in /proc/cpuinfo, and their bits."""
     text = (SOURCE_DIR / "tvmconv_cpu.h").read_text(encoding="utf-8")
     return {name: int(bit) for bit, name in re.findall(r"X\((\d+), (\w+)\)", text)}
+
+
+def feature_mask(features: Iterable[str]) -> int:
+    """A set of CPU features as a number; in C the names of the bits are no constants."""
+    return sum(1 << cpu_features()[name] for name in set(features))

@@ -1,4 +1,4 @@
-"""From a trial to a shared library that can be loaded and timed, as quickly as it goes.
+"""From a trial to machine code that can be loaded and timed, as quickly as it goes.
 
 Beside `tvmconv.compile` this saves the listings (a quarter of the time), the generated C wrapper
 (the stopwatch calls TVM's entry points itself), and the second and later compilation of the same
@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tvmconv.build import lower
 from tvmconv.template import get_template
@@ -28,17 +28,23 @@ SYMBOL = "candidate"
 HOOKS = '#include "runtime.h"\nTVMCONV_DEFINE_HOOKS\n'
 
 
+# What is made of a trial: a shared library that needs this machine's runtime, one that brings its
+# own, or objects that a program takes together with those of other candidates (batch.py).
+Form = Literal["local", "shared", "objects"]
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A candidate as a file.
 
     Attributes:
-        path: shared library with ``__tvm_ffi_candidate_run`` and ``_pack``.
+        path: shared library with ``__tvm_ffi_candidate_run`` and ``_pack``, or the object of run.
         run_args: tensors of run, in order.
         pack_args: tensors of pack, in order.
         packed_elems: float32 values of the packed buffer.
         accuracy: entry of tolerance.ACCURACIES that bounds its answers.
         seconds: what each step of the build took.
+        pack_path: the object of pack; empty when there is nothing to pack, or path holds it.
     """
 
     path: str
@@ -47,21 +53,22 @@ class Artifact:
     packed_elems: int
     accuracy: str
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pack_path: str = ""
 
 
 class CandidateBuilder:
     """Builds trials into a folder; keeps the packing functions that it has compiled."""
 
-    def __init__(self, folder: Path, *, shipped: bool = False) -> None:
-        """Take the folder for libraries; ``shipped`` ones bring their own runtime along."""
-        self._shipped = shipped
+    def __init__(self, folder: Path, form: Form = "local") -> None:
+        """Take the folder for what is made."""
+        self._form = form
         self._folder = folder
         self._private = Path(tempfile.mkdtemp(prefix="builder-", dir=folder))
         self._packs: dict[tuple[str, str], Path] = {}
         self._hooks: dict[str, Path] = {}
 
     def build(self, trial: Trial, number: int) -> Artifact:
-        """Compile and link a trial as ``<number>.so``.
+        """Compile a trial, and link it unless objects are wanted, as ``<number>.so`` or ``.o``.
 
         Raises:
             TvmconvError: what `tvmconv.build.build` raises.
@@ -74,13 +81,15 @@ class CandidateBuilder:
         marks.append(time.perf_counter())
         functions = {f"{SYMBOL}_run": lowered.run_loops}
         run = lower_to_object(functions, task.target, listing=False).object_bytes
-        run_object = self._private / "run.o"
-        run_object.write_bytes(run)
-        objects = [run_object]
-        if lowered.pack.args:
-            objects.append(self._pack_object(lowered.pack_loops, task.target))
+        pack = self._pack_object(lowered.pack_loops, task.target) if lowered.pack.args else None
         marks.append(time.perf_counter())
-        path = self._link(objects, self._folder / f"{number}.so", task)
+        if self._form == "objects":
+            path = self._folder / f"{number}.o"
+            path.write_bytes(run)
+        else:
+            objects = [self._private / "run.o", *([pack] if pack else [])]
+            objects[0].write_bytes(run)
+            path = self._link(objects, self._folder / f"{number}.so", task)
         marks.append(time.perf_counter())
         steps = zip(("lower", "compile", "link"), marks[:-1], marks[1:], strict=True)
         return Artifact(
@@ -90,10 +99,11 @@ class CandidateBuilder:
             packed_elems=lowered.packed_elems,
             accuracy=template.accuracy(task, trial.config),
             seconds={name: end - begin for name, begin, end in steps},
+            pack_path=str(pack) if pack and self._form == "objects" else "",
         )
 
     def _link(self, objects: list[Path], path: Path, task: Task) -> Path:
-        if not self._shipped:
+        if self._form == "local":
             return link_open([*objects, self._hooks_object(task.target)], path, task.target)
         kinds = ("run", "pack")[: len(objects)]
         shim = HOOKS + "".join(_remote_entry(kind, task.threads) for kind in kinds)

@@ -97,9 +97,13 @@ class Layer:
         return best
 
     def correct(self, choices: Sequence[Choice], outcomes: Sequence[Outcome]) -> None:
-        """Replace scores by those of a measurement against each other."""
+        """Replace scores by those of a measurement against each other.
+
+        A device that was lost meanwhile says nothing of a choice.
+        """
         for choice, outcome in zip(choices, outcomes, strict=True):
-            self.search.tell(choice, outcome.score)
+            if outcome.status != "device_lost":
+                self.search.tell(choice, outcome.score)
         self.since_remeasured = 0
         best = self.search.best
         self.pace.best = best[1] if best else float("inf")

@@ -1,7 +1,7 @@
 """What measuring means, whoever does it: trials go in, outcomes come out.
 
 A failure is a status with its text, never a large number. ``local.py`` measures on this machine,
-``rpc.py`` on others.
+``remote.py`` and ``boards.py`` on others.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Outcome:
         preempted: share of the samples that lost the CPU; 0 where that cannot be told.
         error: largest error over largest result, NaN unless the answer was compared.
         wall: wall times of the same samples.
+        begun: False when the device was lost before it came to the trial.
     """
 
     status: str
@@ -56,6 +57,7 @@ class Outcome:
     preempted: float = 0.0
     error: float = float("nan")
     wall: tuple[float, ...] = ()
+    begun: bool = True
 
     @property
     def ok(self) -> bool:

@@ -23,6 +23,7 @@ from tvmconv.tuning.measure import Outcome, Trial
 
 if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
+    from tvmconv.tuning.candidate import Form
 
 _PR_SET_PDEATHSIG = 1
 
@@ -71,7 +72,7 @@ def signal_name(code: int | None) -> str:
 class Builder:
     """A forked process that does one job at a time."""
 
-    def __init__(self, folder: Path, core: int, *, shipped: bool = False) -> None:
+    def __init__(self, folder: Path, core: int, *, form: Form = "local") -> None:
         """Start it on a core."""
         self.core = core
         self.job: Prepare | Build | Estimate | None = None
@@ -79,7 +80,7 @@ class Builder:
         self._paused_at: float | None = None
         self.connection, inner = multiprocessing.Pipe()
         context = multiprocessing.get_context("fork")
-        arguments = (inner, str(folder), core, os.getpid(), shipped)
+        arguments = (inner, str(folder), core, os.getpid(), form)
         self._process = context.Process(target=_build_jobs, args=arguments, daemon=True)
         self._process.start()
         inner.close()
@@ -129,7 +130,7 @@ class Builder:
         self.connection.close()
 
 
-def _build_jobs(connection: Connection, folder: str, core: int, parent: int, shipped: bool) -> None:
+def _build_jobs(connection: Connection, folder: str, core: int, parent: int, form: Form) -> None:
     """A builder's life: jobs come in, artifacts or failures go out."""
     from tvmconv.tuning.answers import write_answer
     from tvmconv.tuning.candidate import CandidateBuilder
@@ -138,7 +139,7 @@ def _build_jobs(connection: Connection, folder: str, core: int, parent: int, shi
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     os.sched_setaffinity(0, {core})
-    builder = CandidateBuilder(Path(folder), shipped=shipped)
+    builder = CandidateBuilder(Path(folder), form)
     while True:
         try:
             job = connection.recv()
@@ -169,6 +170,7 @@ class RunnerProcess:
         """Remember how to start it."""
         self.name = "this machine"
         self.cores = frozenset(cores)
+        self.batch = 1
         self._stopwatch = stopwatch
         self._errors = folder / "runner.txt"
         self._process: subprocess.Popen[bytes] | None = None
@@ -212,6 +214,10 @@ class RunnerProcess:
             self.connection.close()
             self.connection = None
         self.deadline = float("inf")
+
+    def close(self) -> None:
+        """As ``kill``: nothing is left behind."""
+        self.kill()
 
     def _start(self) -> None:
         self.kill()

@@ -127,7 +127,7 @@ class RemoteMeasurer(Pool):
             threads,
             usable,
             machine=", ".join(sorted({f"rpc {address}" for address in addresses})),
-            shipped=True,
+            form="shared",
             build_timeout=build_timeout,
             run_timeout=run_timeout,
         )

@@ -53,7 +53,7 @@ class TuneResult:
         records: the file that holds everything that was measured.
         trials: measured in this run.
         elapsed: seconds of this run.
-        stopped: why it ended: "budget", "early stop" or "interrupted".
+        stopped: why it ended: "budget", "early stop", "interrupted" or "device lost".
         warnings: what makes the figures doubtful, and lines of the file that were skipped.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -78,13 +77,9 @@ class _Client:
         loaded = [_Loaded(self._session, tensors, a, request) for a in request.artifacts]
         samples: list[list[float]] = [[] for _ in loaded]
         if request.rounds:
-            shuffle = random.Random(request.seed).shuffle
-            order = list(range(len(loaded)))
-            for _ in range(request.rounds):
-                shuffle(order)
-                for at in order:
-                    if loaded[at].failure is None:
-                        samples[at] += loaded[at].sample(1)
+            for at in request.turns:
+                if loaded[at].failure is None:
+                    samples[at] += loaded[at].sample(1)
         else:
             for at, candidate in enumerate(loaded):
                 if candidate.failure is None:

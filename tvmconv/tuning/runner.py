@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -55,6 +55,7 @@ class Request:
         best: least seconds so far, to stop early.
         rounds: 0 for the protocol of a trial, or how many interleaved samples each gets.
         seed: of the order within rounds.
+        timeout: seconds for checking and timing one of them.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -63,6 +64,18 @@ class Request:
     best: float = float("inf")
     rounds: int = 0
     seed: int = 0
+    timeout: float = 20.0
+
+    @property
+    def turns(self) -> list[int]:
+        """Whose turn it is, sample after sample, over all rounds."""
+        shuffle = random.Random(self.seed).shuffle
+        order = list(range(len(self.artifacts)))
+        found: list[int] = []
+        for _ in range(self.rounds):
+            shuffle(order)
+            found += order
+        return found
 
 
 class _Pointer(ctypes.Structure):
@@ -193,7 +206,7 @@ class Runner:
             for index, candidate in loaded.items():
                 times[index] = _trial_samples(candidate, request)
         for index, candidate in loaded.items():
-            outcomes[index] = _outcome(times[index], candidate.error, request.threads)
+            outcomes[index] = outcome_of(times[index], candidate.error, request.threads)
             candidate.unload()
         return [outcomes[index] for index in range(len(request.artifacts))]
 
@@ -214,17 +227,15 @@ def _trial_samples(candidate: _Loaded, request: Request) -> list[tuple[float, fl
 def _interleave(
     loaded: dict[int, _Loaded], times: dict[int, list[tuple[float, float]]], request: Request
 ) -> None:
-    shuffle = random.Random(request.seed).shuffle
     calls = {i: calls_per_sample(candidate.sample(1)[1]) for i, candidate in loaded.items()}
-    order = list(loaded)
-    for _ in range(request.rounds):
-        shuffle(order)
-        for index in order:
+    for index in request.turns:
+        if index in loaded:
             loaded[index].sample(1)
             times[index].append(loaded[index].sample(calls[index]))
 
 
-def _outcome(times: list[tuple[float, float]], error: float, threads: int) -> Outcome:
+def outcome_of(times: Sequence[tuple[float, float]], error: float, threads: int) -> Outcome:
+    """What samples of wall and thread CPU time say of a candidate whose answer was right."""
     wall = tuple(sample[0] for sample in times)
     if threads > 1:
         return Outcome("ok", seconds=wall, error=error, wall=wall)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.errors import RecordsError
+from tvmconv.errors import DeviceUnreachable, RecordsError
 from tvmconv.tuning.allocation import Pace, next_layer
 from tvmconv.tuning.features import tabulate
 from tvmconv.tuning.layer import FIELD, FIELD_ROUNDS, FINAL_ROUNDS, FINALISTS, Layer
@@ -104,6 +104,8 @@ class Session:
             self._final()
         except KeyboardInterrupt:
             return "interrupted"
+        except DeviceUnreachable:
+            return "device lost"
         return stopped
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from tvmconv.tuning.candidate import Artifact
@@ -13,9 +14,13 @@ from tvmconv.tuning.measure import OnDone, Outcome, Trial
 from tvmconv.tuning.processes import Build, Prepare
 from tvmconv.tuning.runner import Request
 
-# A device that was lost so often in a row is given up; so is a trial that was on a device each of
-# so many times that one was lost.
-MAX_LOSSES = 4
+# A trial with which devices were lost so often is given up.
+MAX_LOSSES = 3
+# A lost device is tried again after 1, 2, 4, 8 and then every 16 s: a board restarts in 20 to 60 s.
+FIRST_RETRY, LONGEST_RETRY = 1.0, 16.0
+GONE = "no device is left"
+
+Entry = tuple[int, Trial, Artifact]
 
 
 class Device(Protocol):
@@ -24,23 +29,32 @@ class Device(Protocol):
     Attributes:
         name: for messages.
         cores: of this machine, that timing needs for itself.
+        batch: how many trials it takes at once.
         connection: where answers come from; None before the first request.
         deadline: monotonic time at which the request in progress is given up.
     """
 
     name: str
     cores: frozenset[int]
+    batch: int
     connection: Connection | None
     deadline: float
 
     def give(self, request: Request, timeout: float) -> None:
-        """Start on a request."""
+        """Start on a request; ``timeout`` seconds are enough for its candidates alone."""
 
     def take(self) -> list[Outcome]:
-        """The outcomes of the request, or one that says what ended it."""
+        """The outcomes of the request's first candidates.
+
+        The rest was not begun. Where the last outcome says that the device was lost, it is that of
+        the candidate that it was lost with, or ``begun`` is False.
+        """
 
     def kill(self) -> None:
         """End it now; the next request starts it again."""
+
+    def close(self) -> None:
+        """End it for good, and take back what was put on it."""
 
 
 @dataclass
@@ -49,22 +63,29 @@ class Slot:
 
     Attributes:
         device: the device.
-        entry: index, trial and library that are being timed.
-        retried: whether the entry crashed once already.
+        absence: seconds without an answer after which it is given up.
+        entries: the trials and libraries that are being timed.
         losses: how often in a row the device was lost.
         retry_at: monotonic time before which it is left alone.
+        dead: whether it was given up.
     """
 
     device: Device
-    entry: tuple[int, Trial, Artifact] | None = None
-    retried: bool = False
+    absence: float
+    entries: tuple[Entry, ...] = ()
     losses: int = 0
     retry_at: float = 0.0
+    dead: bool = False
+    _since: float = 0.0
 
-    @property
-    def dead(self) -> bool:
-        """Whether it was lost too often."""
-        return self.losses >= MAX_LOSSES
+    def lose(self, *, reached: bool) -> None:
+        """Leave it alone for a while, twice as long each time; `reached`: it was there just now."""
+        now = time.monotonic()
+        if reached or self.losses == 0:
+            self.losses, self._since = 0, now
+        self.losses += 1
+        self.retry_at = now + min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** (self.losses - 1))
+        self.dead = now - self._since >= self.absence
 
 
 @dataclass
@@ -76,7 +97,8 @@ class Run:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     jobs: deque[Prepare | Build] = field(default_factory=deque)
     building: dict[int, tuple[int, Trial]] = field(default_factory=dict)  # by build number
-    ready: deque[tuple[int, Trial, Artifact]] = field(default_factory=deque)
+    ready: deque[Entry] = field(default_factory=deque)
+    crashed: set[int] = field(default_factory=set)
     lost: dict[int, int] = field(default_factory=dict)
     exhausted: bool = False
 
@@ -84,3 +106,32 @@ class Run:
         """Keep an outcome and tell of it."""
         self.outcomes[index] = outcome
         self.on_done(index, outcome)
+
+    def again(self, entries: Sequence[Entry]) -> None:
+        """Put entries back before all others."""
+        self.ready.extendleft(reversed(entries))
+
+
+def ask_any(slots: Sequence[Slot], request: Request) -> list[Outcome]:
+    """Outcomes of a request's first candidates by one device; a lost one is waited for."""
+    lost = 0
+    while lost < MAX_LOSSES and (alive := [slot for slot in slots if not slot.dead]):
+        slot = min(alive, key=lambda one: one.retry_at)
+        time.sleep(max(0.0, slot.retry_at - time.monotonic()))
+        outcomes = _asked(slot.device, request)
+        last = outcomes[-1]
+        if last.status != "device_lost":
+            slot.losses = 0
+            return outcomes
+        slot.lose(reached=last.begun)
+        lost += last.begun
+    return [Outcome("device_lost", GONE)] * len(request.artifacts)
+
+
+def _asked(device: Device, request: Request) -> list[Outcome]:
+    device.give(request, request.timeout * len(request.artifacts))
+    left = max(0.0, device.deadline - time.monotonic())
+    if device.connection is not None and not wait([device.connection], left):
+        device.kill()
+        return [Outcome("timed_out", "measuring again took too long")]
+    return device.take()

@@ -1,0 +1,283 @@
+"""Measures on boards that are reached by ssh, or by any command that runs a line of shell there.
+
+Nothing has to be on the board: what is measured is a static program (batch.py), copied there with
+a file of tensors. A batch is small, so that a board which is lost costs little; what it had
+answered until then counts.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvmconv.compilers import find_compiler
+from tvmconv.errors import DeviceFull, DeviceUnreachable, TargetError
+from tvmconv.tuning.batch import (
+    END,
+    MACHINE,
+    WARM_SECONDS,
+    Programs,
+    arguments,
+    frames,
+    judge_of,
+    make_programs,
+    outcomes_of,
+    result_elems,
+    write_operands,
+)
+from tvmconv.tuning.client import ClientDevice, facts_of_all
+from tvmconv.tuning.facts import Facts, check_alike, of_another_machine
+from tvmconv.tuning.measure import Outcome
+from tvmconv.tuning.pool import ABSENCE, BUILD_TIMEOUT, RUN_TIMEOUT, Pool
+from tvmconv.tuning.transport import ConnectionLost, Finished, Transport, open_transport
+
+if TYPE_CHECKING:
+    from tvmconv.target import Target
+    from tvmconv.tuning.runner import Request
+
+# Candidates of one program. A connection that breaks costs one of them; linking and copying take
+# about a second, measuring a candidate about as long on a small board.
+BATCH = 8
+# Seconds for a command that does next to nothing, signing in included.
+SHORT = 20.0
+# The slowest copy that is waited for, in bytes a second.
+SLOWEST = 100_000
+# For all that comes before and after the candidates: signing in, tensors of the largest layers.
+ALLOWANCE = 120.0
+FULL = "No space left on device"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A board, as the command line names it.
+
+    Attributes:
+        name: as ssh takes it: "user@name", "name:port".
+        transport: a command in place of ssh, see transport.open_transport.
+        wrapper: what stands before programs there: "nice -n -5", or an emulator.
+        folder: where a folder of our own is made; shell expands it.
+    """
+
+    name: str
+    transport: str | None = None
+    wrapper: str = ""
+    folder: str = "${TMPDIR:-/tmp}"
+
+    def open(self, shared: Path) -> Transport:
+        """The way to it.
+
+        Raises:
+            ArgumentError: a name or command that makes no sense.
+        """
+        return open_transport(self.name, self.transport, shared)
+
+
+@dataclass
+class Board:
+    """A board's client (client.Client): copies programs, runs them, reads what they say.
+
+    Attributes:
+        transport: the way to the board.
+        target: what it should be.
+        programs: links programs for it.
+        wrapper: see Host.
+        folder: see Host.
+        work: folder here for what is linked.
+    """
+
+    transport: Transport
+    target: Target
+    programs: Programs
+    wrapper: str
+    folder: str
+    work: Path
+    _place: str = ""  # folder on the board, once it was reached
+    _sent: set[str] = field(default_factory=set)
+
+    def facts(self) -> Facts:
+        """What the board is.
+
+        Raises:
+            DeviceUnreachable: no connection.
+            WrongDevice: it cannot run the target's programs.
+            DeviceFull: no space there.
+        """
+        try:
+            self._arrive()
+            self._copy(self.programs.probe, "probe")
+            done = self._run("./probe", SHORT)
+            return self._recognised(done)
+        except ConnectionLost as lost:
+            raise DeviceUnreachable(_advice(str(lost))) from lost
+
+    def _recognised(self, done: Finished) -> Facts:
+        said = [f for f in frames(done.out) if f.kind == MACHINE]
+        if said:
+            facts = Facts.parse(said[0].content.decode(errors="replace"))
+            facts.check(self.transport.name, self.target)
+            return facts
+        found = self.transport.run("uname -m", SHORT).out.decode(errors="replace").strip()
+        reason = (done.err.splitlines() or [f"status {done.status}"])[-1]
+        error = of_another_machine(self.transport.name, found, self.target)
+        raise type(error)(f"{error}. The program did not start: {reason}")
+
+    def answer(self, request: Request) -> list[Outcome]:
+        """The outcomes of a request's first candidates."""
+        name = self.transport.name
+        try:
+            if not self._place:
+                self._arrive()
+            self._send(request)
+        except (ConnectionLost, DeviceFull, DeviceUnreachable) as error:
+            self._place = ""
+            return [Outcome("device_lost", f"{name}: {error}", begun=False)]
+        line = " ".join(["./batch", *arguments(_operands(request), request)])
+        limit = request.timeout * len(request.artifacts) + WARM_SECONDS + SHORT
+        try:
+            done = self._run(line, limit)
+            told = list(frames(done.out))
+            whole = any(frame.kind == END for frame in told)
+            lost = None if whole else f"{name}: status {done.status}: {done.err}"
+        except ConnectionLost as error:
+            lost, told = str(error), list(frames(error.out))
+        judge = judge_of(Path(request.answers), request.artifacts)
+        outcomes, begun = outcomes_of(told, len(request.artifacts), request.threads, judge)
+        if lost is not None:
+            self._place = ""
+            outcomes.append(Outcome("device_lost", lost[:500], begun=begun))
+        return outcomes
+
+    def leave(self) -> None:
+        """Remove the folder from the board."""
+        if self._place:
+            with suppress(ConnectionLost):
+                self.transport.run(f"rm -rf {shlex.quote(self._place)}", SHORT)
+
+    def _arrive(self) -> None:
+        """Make a folder on the board; after a restart it may be gone, and what was in it."""
+        token = f"tvmconv-{secrets.token_hex(6)}"
+        line = f'umask 077 && mkdir -p "{self.folder}/{token}" && cd "{self.folder}/{token}" && pwd'
+        done = self.transport.run(line, SHORT)
+        lines = done.out.decode(errors="replace").split()
+        if done.status or not lines or not lines[-1].endswith(token):
+            raise self._problem("no folder can be made", done)
+        self._place, self._sent = lines[-1], set()
+
+    def _send(self, request: Request) -> None:
+        """Copy the program, and the tensors unless they are there."""
+        answers, name = Path(request.answers), _operands(request)
+        elems = result_elems(answers)
+        program = self.programs.link(request.artifacts, elems, self.work / "batch")
+        if name not in self._sent:
+            if self._sent:
+                self._run("rm -f *.operands", SHORT)
+                self._sent = set()
+            write_operands(answers, self.work / name)
+            self._copy(self.work / name, name)
+            (self.work / name).unlink()
+            self._sent.add(name)
+        self._copy(program, "batch")
+
+    def _copy(self, file: Path, name: str) -> None:
+        seconds = SHORT + file.stat().st_size / SLOWEST
+        done = self.transport.copy(file, f"{self._place}/{name}", seconds)
+        if done.status:
+            raise self._problem(f"{name} cannot be copied", done)
+
+    def _run(self, line: str, timeout: float) -> Finished:
+        place, wrapper = shlex.quote(self._place), f"{self.wrapper} " if self.wrapper else ""
+        program = line.startswith("./")
+        return self.transport.run(f"cd {place} && {wrapper if program else ''}{line}", timeout)
+
+    def _problem(self, what: str, done: Finished) -> DeviceFull | DeviceUnreachable:
+        text = f"{self.transport.name}: {what}: {done.err or f'status {done.status}'}"
+        return DeviceFull(text) if FULL in done.err else DeviceUnreachable(text)
+
+
+def _operands(request: Request) -> str:
+    return f"{Path(request.answers).name}.operands"
+
+
+def _advice(text: str) -> str:
+    """A failed connection with what to do about it."""
+    if "Permission denied" in text:
+        return f"{text}. Nobody can type a password here: `ssh-copy-id` the key, or name another"
+    if "Host key verification failed" in text:
+        return f"{text}. Connect once by hand with `ssh`, to confirm the key"
+    return text
+
+
+class BoardMeasurer(Pool):
+    """A Measurer of boards that have nothing but a way in; a context manager."""
+
+    def __init__(
+        self,
+        target: Target,
+        hosts: Sequence[Host],
+        threads: int = 1,
+        *,
+        cores: Sequence[int] | None = None,
+        build_timeout: float = BUILD_TIMEOUT,
+        run_timeout: float = RUN_TIMEOUT,
+        absence: float = ABSENCE,
+        batch: int = BATCH,
+    ) -> None:
+        """Connect to every board, and make sure that it is the target.
+
+        Args:
+            target: what is compiled for.
+            hosts: the boards, all of one kind.
+            threads: of the kernels that will be measured.
+            cores: cores to build on; default: those this process may use.
+            build_timeout: seconds after which a build is given up.
+            run_timeout: seconds after which checking and timing a candidate is given up.
+            absence: seconds without an answer after which a board is given up.
+            batch: candidates of one program.
+
+        Raises:
+            ArgumentError: a host that makes no sense.
+            EnvironmentProblem: nothing here links static programs for the target.
+            BuildFailed: the compiler refused.
+            TargetError: the target has no system that runs programs.
+            DeviceError: a board does not answer, is another machine, or has no space.
+        """
+        if target.system != "linux":
+            raise TargetError(f"{target.id} has no Linux, whose programs are copied to boards")
+        compiler = find_compiler(target, static=True)
+        usable = sorted(os.sched_getaffinity(0)) if cores is None else list(cores)
+        made: list[ClientDevice] = []
+
+        def devices(folder: Path) -> list[ClientDevice]:
+            programs = make_programs(folder, target, compiler)
+            for number, host in enumerate(hosts):
+                work = folder / f"board{number}"
+                work.mkdir()
+                transport = host.open(Path(tempfile.gettempdir()) / f"tvmconv-{os.getpid()}-%C")
+                client = partial(
+                    Board, transport, target, programs, host.wrapper, host.folder, work
+                )
+                made.append(ClientDevice(host.name, client, batch=batch, allowance=ALLOWANCE))
+            return made
+
+        super().__init__(
+            devices,
+            threads,
+            usable,
+            form="objects",
+            build_timeout=build_timeout,
+            run_timeout=run_timeout,
+            absence=absence,
+        )
+        try:
+            self.machine = check_alike(facts_of_all(made), [host.name for host in hosts])
+        except BaseException:
+            self.close()
+            raise

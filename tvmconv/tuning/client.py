@@ -1,0 +1,195 @@
+"""A device of another machine, behind a forked process here that talks to it.
+
+A device that hangs or dies so holds up nothing else, and what a client library does at such a
+moment stays in that process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+from tvmconv.errors import DeviceError, DeviceUnreachable, TvmconvError
+from tvmconv.tuning.facts import Facts
+from tvmconv.tuning.measure import Outcome
+from tvmconv.tuning.processes import die_with_parent, signal_name
+from tvmconv.tuning.runner import Request
+
+# What a client may take to put things in order when it is told to end.
+LEAVE = 10.0
+
+
+@dataclass(frozen=True)
+class AskFacts:
+    """A request: say what the device is."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """A request: put the device in order and end.
+
+    A closed connection would not be noticed: other forked processes hold its end as well.
+    """
+
+
+class Client(Protocol):
+    """Talks to one device, in a process of its own."""
+
+    def facts(self) -> Facts:
+        """What the device is.
+
+        Raises:
+            DeviceError: it cannot be used; says why.
+        """
+
+    def answer(self, request: Request) -> list[Outcome]:
+        """See slots.Device.take."""
+
+    def leave(self) -> None:
+        """Take back what was put on the device."""
+
+
+class ClientDevice:
+    """A device through its client; see slots.Device."""
+
+    def __init__(
+        self, name: str, client: Callable[[], Client], *, batch: int, allowance: float
+    ) -> None:
+        """Remember how to reach it; nothing is connected yet.
+
+        Args:
+            name: for messages.
+            client: makes the client, in its process.
+            batch: how many candidates a request may have.
+            allowance: seconds for connecting and copying.
+        """
+        self.name = name
+        self.cores: frozenset[int] = frozenset()
+        self.batch = batch
+        self.connection: Connection | None = None
+        self.deadline = float("inf")
+        self._client, self._allowance = client, allowance
+        self._process: Any = None
+
+    def give(self, request: Request | AskFacts, timeout: float) -> None:
+        """Start on a request; connecting and copying have time of their own."""
+        if self._process is None or not self._process.is_alive():
+            self.kill()
+            self.connection, inner = multiprocessing.Pipe()
+            context = multiprocessing.get_context("fork")
+            arguments = (inner, self.connection, self._client, os.getpid())
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process.start()
+            inner.close()
+        self.deadline = time.monotonic() + timeout + self._allowance
+        assert self.connection is not None
+        self.connection.send(request)
+
+    def take(self) -> list[Outcome]:
+        """The outcomes of the request's first candidates."""
+        answer = self._heard()
+        if isinstance(answer, str):
+            return [Outcome("device_lost", answer)]
+        outcomes: list[Outcome] = answer
+        return outcomes
+
+    def facts(self) -> Facts:
+        """Ask the device what it is.
+
+        Raises:
+            DeviceError: it cannot be used.
+            TvmconvError: what it takes is missing here.
+        """
+        self.give(AskFacts(), 0.0)
+        assert self.connection is not None
+        if not self.connection.poll(max(0.0, self.deadline - time.monotonic())):
+            self.kill()
+            raise DeviceUnreachable(f"{self.name}: no answer after {self._allowance:g} s")
+        answer = self._heard()
+        if isinstance(answer, TvmconvError):
+            raise answer
+        if isinstance(answer, str):
+            raise DeviceUnreachable(answer)
+        assert isinstance(answer, Facts)
+        return answer
+
+    def _heard(self) -> Any:
+        """What the client sends; a text that says how it ended."""
+        assert self.connection is not None
+        self.deadline = float("inf")
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            how = signal_name(self._process.exitcode)
+            self.kill()
+            return f"{self.name}: its client ended with {how}"
+
+    def kill(self) -> None:
+        """Drop the connection now."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        self.deadline = float("inf")
+
+    def close(self) -> None:
+        """Let an idle client leave the device as it was, then drop the connection."""
+        if self.connection is not None and self.deadline == float("inf"):
+            with suppress(OSError):
+                self.connection.send(Leave())
+                self._process.join(LEAVE)
+        self.kill()
+
+
+def _serve(
+    connection: Connection, other: Connection, client: Callable[[], Client], parent: int
+) -> None:
+    """A client's life: requests come in, outcomes go out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    other.close()
+    die_with_parent(parent)
+    made = client()
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        if isinstance(request, Leave):
+            made.leave()
+            return
+        if isinstance(request, AskFacts):
+            try:
+                connection.send(made.facts())
+            except TvmconvError as error:
+                connection.send(error)
+        else:
+            connection.send(made.answer(request))
+
+
+def facts_of_all(devices: Sequence[ClientDevice]) -> list[Facts]:
+    """What devices are, one after the other.
+
+    Raises:
+        DeviceError: one cannot be used.
+        TvmconvError: what it takes is missing here.
+    """
+    found = []
+    for device in devices:
+        try:
+            found.append(device.facts())
+        except DeviceError:
+            for one in devices:
+                one.close()
+            raise
+    return found
