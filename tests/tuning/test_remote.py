@@ -97,8 +97,11 @@ def test_a_fleet_goes_on_when_a_server_dies(fleet: Fleet, tmp_path: Path) -> Non
             fleet.kill(0)
 
     with RemoteMeasurer(HOST, [fleet.tracker] * 2) as measurer:
+        facts = measurer.connect()
         outcomes = measurer.measure(trials, done)
         again = measurer.remeasure(trials[:3], 2)
+    assert facts[0] == facts[1]
+    assert measurer.machine == facts[0].label
     assert set(heard.values()) == {1}
     assert [outcome.status for outcome in outcomes] == ["ok"] * 16
     for outcome in outcomes:
@@ -119,9 +122,12 @@ def test_a_fleet_that_is_lost_invents_nothing(fleet: Fleet, tmp_path: Path) -> N
             fleet.kill(0)
             fleet.kill(1)
 
-    with RemoteMeasurer(HOST, [fleet.tracker] * 2, run_timeout=2.0) as measurer:
-        tune(SPEC, HOST, trials=6, records=path, measurer=measurer, prior=None, on_event=watch)
+    with RemoteMeasurer(HOST, [fleet.tracker] * 2, run_timeout=2.0, absence=4.0) as measurer:
+        result = tune(
+            SPEC, HOST, trials=6, records=path, measurer=measurer, prior=None, on_event=watch
+        )
         assert not measurer.devices
+    assert result.stopped == "device lost"
     records, _ = read_records(path)
     counted = Counter(record.status for record in records)
     assert counted["device_lost"] > 0
@@ -133,11 +139,14 @@ def test_a_fleet_that_is_lost_invents_nothing(fleet: Fleet, tmp_path: Path) -> N
 def test_nobody_there() -> None:
     task, template = Task(SPEC, HOST), get_template("x86.direct")
     trial = Trial(task, template.id, template.default(task))
-    with RemoteMeasurer(HOST, [Address("127.0.0.1", 9)]) as measurer:
-        measurer._slots[0].losses = 3
-        (outcome,) = measurer.measure([trial])
-    assert outcome.status == "device_lost"
-    assert not outcome.seconds
+    heard: dict[int, Outcome] = {}
+    with RemoteMeasurer(HOST, [Address("127.0.0.1", 9)], absence=0.0) as measurer:
+        with pytest.raises(tc.DeviceUnreachable, match=r"127\.0\.0\.1:9: "):
+            measurer.connect()
+        with pytest.raises(tc.DeviceUnreachable, match="no device is left"):
+            measurer.measure([trial], heard.__setitem__)
+    assert heard[0].status == "device_lost"
+    assert not heard[0].seconds
 
 
 def test_no_tracker_there() -> None:

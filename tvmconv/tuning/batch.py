@@ -20,7 +20,7 @@ from tvmconv.compilers import Compiler, run
 from tvmconv.runtime.sources import SOURCE_DIR, feature_mask
 from tvmconv.toolchain import CFLAGS, runtime_objects
 from tvmconv.tuning.answers import read_operands
-from tvmconv.tuning.candidate import SYMBOL
+from tvmconv.tuning.candidate import CONVENTION, SYMBOL
 from tvmconv.tuning.measure import (
     CPU_SAMPLES,
     HOPELESS,
@@ -126,9 +126,7 @@ def _table(artifacts: Sequence[Artifact], y_elems: int, target: Target) -> str:
             name = f"__tvm_ffi_{_symbol(number)}_{kind}" if args else "NULL"
             entries.append(name)
             if args:
-                lines.append(
-                    f"int32_t {name}(void *, const tvmconv_any *, int32_t, tvmconv_any *);"
-                )
+                lines.append(f"int32_t {name}{CONVENTION};")
         run_args, pack_args = (
             "{" + ", ".join(str(NUMBERS[name]) for name in args or ("y",)) + "}"
             for args in (artifact.run_args, artifact.pack_args)

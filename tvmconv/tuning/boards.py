@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.compilers import find_compiler
-from tvmconv.errors import DeviceFull, DeviceUnreachable, TargetError
+from tvmconv.errors import ArgumentError, DeviceFull, DeviceUnreachable, TargetError
 from tvmconv.tuning.batch import (
     END,
     MACHINE,
@@ -33,10 +33,10 @@ from tvmconv.tuning.batch import (
     result_elems,
     write_operands,
 )
-from tvmconv.tuning.client import ClientDevice, facts_of_all
-from tvmconv.tuning.facts import Facts, check_alike, of_another_machine
+from tvmconv.tuning.client import ClientDevice, ClientPool
+from tvmconv.tuning.facts import Facts, of_another_machine
 from tvmconv.tuning.measure import Outcome
-from tvmconv.tuning.pool import ABSENCE, BUILD_TIMEOUT, RUN_TIMEOUT, Pool
+from tvmconv.tuning.pool import ABSENCE, BUILD_TIMEOUT, RUN_TIMEOUT
 from tvmconv.tuning.transport import ConnectionLost, Finished, Transport, open_transport
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _advice(text: str) -> str:
     return text
 
 
-class BoardMeasurer(Pool):
+class BoardMeasurer(ClientPool):
     """A Measurer of boards that have nothing but a way in; a context manager."""
 
     def __init__(
@@ -230,7 +230,7 @@ class BoardMeasurer(Pool):
         absence: float = ABSENCE,
         batch: int = BATCH,
     ) -> None:
-        """Connect to every board, and make sure that it is the target.
+        """Connect to nothing yet; ``connect`` does.
 
         Args:
             target: what is compiled for.
@@ -247,15 +247,16 @@ class BoardMeasurer(Pool):
             EnvironmentProblem: nothing here links static programs for the target.
             BuildFailed: the compiler refused.
             TargetError: the target has no system that runs programs.
-            DeviceError: a board does not answer, is another machine, or has no space.
         """
+        if not hosts:
+            raise ArgumentError("hosts", (), "at least one board")
         if target.system != "linux":
             raise TargetError(f"{target.id} has no Linux, whose programs are copied to boards")
         compiler = find_compiler(target, static=True)
         usable = sorted(os.sched_getaffinity(0)) if cores is None else list(cores)
-        made: list[ClientDevice] = []
 
         def devices(folder: Path) -> list[ClientDevice]:
+            made = []
             programs = make_programs(folder, target, compiler)
             for number, host in enumerate(hosts):
                 work = folder / f"board{number}"
@@ -271,13 +272,9 @@ class BoardMeasurer(Pool):
             devices,
             threads,
             usable,
+            machine=", ".join(sorted({f"ssh {host.name}" for host in hosts})),
             form="objects",
             build_timeout=build_timeout,
             run_timeout=run_timeout,
             absence=absence,
         )
-        try:
-            self.machine = check_alike(facts_of_all(made), [host.name for host in hosts])
-        except BaseException:
-            self.close()
-            raise

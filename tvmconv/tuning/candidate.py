@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Every candidate's functions have the same names; a library sees only its own.
 SYMBOL = "candidate"
+# Of TVM's functions, in C.
+CONVENTION = "(void *, const tvmconv_any *, int32_t, tvmconv_any *)"
 HOOKS = '#include "runtime.h"\nTVMCONV_DEFINE_HOOKS\n'
 
 
@@ -131,10 +133,9 @@ class CandidateBuilder:
 def _remote_entry(kind: str, threads: int) -> str:
     """A function that TVM's RPC server calls: the entry point, behind our own thread pool."""
     inner = f"__tvm_ffi_{SYMBOL}_{kind}"
-    convention = "(void *, const tvmconv_any *, int32_t, tvmconv_any *)"
     return f"""
-__attribute__((visibility("hidden"))) int32_t {inner}{convention};
-TVMCONV_API int32_t __tvm_ffi_timed_{kind}{convention};
+__attribute__((visibility("hidden"))) int32_t {inner}{CONVENTION};
+TVMCONV_API int32_t __tvm_ffi_timed_{kind}{CONVENTION};
 int32_t __tvm_ffi_timed_{kind}(void *self, const tvmconv_any *args, int32_t count,
                                tvmconv_any *result) {{
   const int32_t before = tvmconv_set_threads({threads if kind == "run" else 1});

@@ -10,15 +10,16 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from tvmconv.errors import DeviceError, DeviceUnreachable, TvmconvError
-from tvmconv.tuning.facts import Facts
+from tvmconv.errors import DeviceUnreachable, TvmconvError
+from tvmconv.tuning.facts import Facts, check_alike
 from tvmconv.tuning.measure import Outcome
+from tvmconv.tuning.pool import Pool
 from tvmconv.tuning.processes import die_with_parent, signal_name
 from tvmconv.tuning.runner import Request
 
@@ -177,19 +178,20 @@ def _serve(
             connection.send(made.answer(request))
 
 
-def facts_of_all(devices: Sequence[ClientDevice]) -> list[Facts]:
-    """What devices are, one after the other.
+class ClientPool(Pool):
+    """A Measurer of other machines: a Pool whose devices are ClientDevices."""
 
-    Raises:
-        DeviceError: one cannot be used.
-        TvmconvError: what it takes is missing here.
-    """
-    found = []
-    for device in devices:
-        try:
-            found.append(device.facts())
-        except DeviceError:
-            for one in devices:
-                one.close()
-            raise
-    return found
+    def connect(self) -> tuple[Facts, ...]:
+        """Reach every device, and make sure that all are the target and of one kind.
+
+        Their times compare with those of any such device, so records name the kind and not the
+        address.
+
+        Raises:
+            DeviceError: one does not answer, is another machine, or has no space.
+            TvmconvError: what it takes is missing here.
+        """
+        devices = [slot.device for slot in self._slots]
+        found = tuple(device.facts() for device in devices if isinstance(device, ClientDevice))
+        self.machine = check_alike(found, [device.name for device in devices])
+        return found

@@ -56,11 +56,9 @@ class Facts:
             WrongDevice: it lacks an instruction set.
         """
         if self.missing:
-            lacks = ", ".join(self.missing)
+            lacks = f"{name} ({self.label}) lacks {', '.join(self.missing)}"
             fitting = _fitting(target.machine, self.missing)
-            raise WrongDevice(
-                f"{name} ({self.label}) lacks {lacks}, which {target.id} needs{fitting}"
-            )
+            raise WrongDevice(f"{lacks}, which {target.id} needs{fitting}")
 
 
 def check_alike(facts: Sequence[Facts], names: Sequence[str]) -> str:

@@ -1,89 +1,37 @@
 """Measures on other machines over TVM's RPC; they need `apache-tvm` and nothing of ours.
 
 Candidates are linked with our own runtime and expose what TVM's module loader looks for, so the
-device runs the code that a bundle would run. Answers come back and are checked here. Each device
-has a process of its own on this machine, so that one that hangs or dies holds up nothing else.
+device runs the code that a bundle would run. Answers come back and are checked here.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
-import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from tvmconv.errors import ArgumentError, EnvironmentProblem
-from tvmconv.tuning.measure import Outcome
-from tvmconv.tuning.pool import BUILD_TIMEOUT, RUN_TIMEOUT, Pool
-from tvmconv.tuning.processes import signal_name
+from tvmconv.runtime.sources import feature_mask
+from tvmconv.toolchain import link_shared
+from tvmconv.tuning.candidate import CONVENTION
+from tvmconv.tuning.client import ClientDevice, ClientPool
+from tvmconv.tuning.pool import ABSENCE, BUILD_TIMEOUT, RUN_TIMEOUT
 from tvmconv.tuning.rpc_address import CONNECT_TIMEOUT, Address, tracked_devices
-from tvmconv.tuning.rpc_client import serve
+from tvmconv.tuning.rpc_client import FACTS_BYTES, RpcClient
 
 if TYPE_CHECKING:
     from tvmconv.target import Target
-    from tvmconv.tuning.runner import Request
 
-__all__ = ["Address", "RemoteDevice", "RemoteMeasurer", "check_rpc", "tracked_devices"]
+__all__ = ["Address", "RemoteMeasurer", "check_rpc", "tracked_devices"]
 
 INSTALL = "pip install 'tvmconv[rpc]'"
+PROBE: Final = Path(__file__).parent / "probe.c"
 
 
-class RemoteDevice:
-    """A device, through a forked process that talks to it; see slots.Device."""
-
-    def __init__(self, address: Address, number: int, session_timeout: float) -> None:
-        """Remember where it is; nothing is connected yet."""
-        self.name = f"{address} #{number}"
-        self.cores: frozenset[int] = frozenset()
-        self.connection: Connection | None = None
-        self.deadline = float("inf")
-        self._arguments = address, session_timeout
-        self._process: Any = None
-
-    def give(self, request: Request, timeout: float) -> None:
-        """Start on a request; connecting has time of its own."""
-        if self._process is None or not self._process.is_alive():
-            self.kill()
-            self.connection, inner = multiprocessing.Pipe()
-            context = multiprocessing.get_context("fork")
-            arguments = (inner, *self._arguments, os.getpid())
-            self._process = context.Process(target=serve, args=arguments, daemon=True)
-            self._process.start()
-            inner.close()
-        self.deadline = time.monotonic() + timeout + CONNECT_TIMEOUT
-        assert self.connection is not None
-        self.connection.send(request)
-
-    def take(self) -> list[Outcome]:
-        """The outcomes of the request."""
-        assert self.connection is not None
-        self.deadline = float("inf")
-        try:
-            outcomes: list[Outcome] = self.connection.recv()
-            return outcomes
-        except (EOFError, OSError):
-            self._process.join()
-            how = signal_name(self._process.exitcode)
-            self.kill()
-            return [Outcome("device_lost", f"{self.name}: its client ended with {how}")]
-
-    def kill(self) -> None:
-        """Drop the session; the server ends what it runs for it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-        self.deadline = float("inf")
-
-
-class RemoteMeasurer(Pool):
+class RemoteMeasurer(ClientPool):
     """A Measurer of other machines; a context manager."""
 
     def __init__(
@@ -95,8 +43,9 @@ class RemoteMeasurer(Pool):
         cores: Sequence[int] | None = None,
         build_timeout: float = BUILD_TIMEOUT,
         run_timeout: float = RUN_TIMEOUT,
+        absence: float = ABSENCE,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to nothing yet; ``connect`` does.
 
         Args:
             target: what is compiled for; a compiler for its triple must be here.
@@ -105,22 +54,30 @@ class RemoteMeasurer(Pool):
             cores: cores to build on; default: those this process may use.
             build_timeout: seconds after which a build is given up.
             run_timeout: seconds after which checking and timing a candidate is given up.
+            absence: seconds without an answer after which a device is given up.
 
         Raises:
             ArgumentError: no address.
-            EnvironmentProblem: what TVM's RPC needs is not installed.
+            EnvironmentProblem: what TVM's RPC needs is not installed, or no compiler.
+            TargetError: the target has no shared libraries.
+            BuildFailed: the compiler refused.
         """
         if not addresses:
             raise ArgumentError("addresses", (), "at least one device")
         check_rpc()
-        del target
         usable = sorted(os.sched_getaffinity(0)) if cores is None else list(cores)
-        # A session lasts for many trials; the server needs a limit only to end what nobody awaits.
-        session = 100 * run_timeout
 
-        def devices(folder: Path) -> list[RemoteDevice]:
-            del folder
-            return [RemoteDevice(a, n, session) for n, a in enumerate(addresses)]
+        def devices(folder: Path) -> list[ClientDevice]:
+            probe = link_probe(folder / "probe.so", target)
+            return [
+                ClientDevice(
+                    f"{address} #{number}",
+                    partial(RpcClient, address, target, probe),
+                    batch=1,
+                    allowance=CONNECT_TIMEOUT,
+                )
+                for number, address in enumerate(addresses)
+            ]
 
         super().__init__(
             devices,
@@ -130,7 +87,25 @@ class RemoteMeasurer(Pool):
             form="shared",
             build_timeout=build_timeout,
             run_timeout=run_timeout,
+            absence=absence,
         )
+
+
+def link_probe(out: Path, target: Target) -> Path:
+    """A library that describes the device into a tensor of FACTS_BYTES bytes."""
+    bits = f"UINT64_C({feature_mask(target.cpu_features)})"
+    source = f"""#include "runtime.h"
+TVMCONV_DEFINE_HOOKS
+int32_t tvmconv_describe(uint64_t needed, char *text, size_t size);
+TVMCONV_API int32_t __tvm_ffi_timed_probe{CONVENTION};
+int32_t __tvm_ffi_timed_probe(void *self, const tvmconv_any *args, int32_t count,
+                              tvmconv_any *result) {{
+  (void)self, (void)count, (void)result;
+  /* A DLTensor begins with its data. */
+  return tvmconv_describe({bits}, *(char **)args[0].value.pointer, {FACTS_BYTES});
+}}
+"""
+    return link_shared([], [PROBE, source], out, target, own_runtime=True)
 
 
 def check_rpc() -> None:

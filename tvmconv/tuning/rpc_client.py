@@ -1,53 +1,85 @@
-"""What talks to a device over TVM's RPC: a process that uploads, checks and times candidates."""
+"""What talks to a device over TVM's RPC: uploads, checks and times candidates."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tvmconv.errors import DeviceUnreachable, WrongDevice
 from tvmconv.tuning.answers import compare, read_operands
+from tvmconv.tuning.facts import Facts
 from tvmconv.tuning.measure import WALL_SAMPLES, Outcome, calls_per_sample, hopeless
-from tvmconv.tuning.processes import die_with_parent
 from tvmconv.tuning.rpc_address import CONNECT_TIMEOUT, Address
 
 if TYPE_CHECKING:
+    from tvmconv.target import Target
     from tvmconv.tuning.candidate import Artifact
     from tvmconv.tuning.runner import Request
 
-
-def serve(connection: Connection, address: Address, timeout: float, parent: int) -> None:
-    """A client's life: requests come in, outcomes go out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-    client = _Client(address, timeout)
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        connection.send(client.answer(request))
+# A server has one session at a time and ends it after a time that is set when it begins, whoever
+# waits: a candidate that hangs blocks a plain server for so long.
+SESSION: Final = 120.0
+FACTS_BYTES: Final = 2048
+BUSY: Final = "a server has one session at a time: is it in use, or hung?"
 
 
-class _Client:
+class RpcClient:
     """One session with a device; opened when needed, and again after a failure."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        self._address, self._timeout = address, timeout
+    def __init__(self, address: Address, target: Target, probe: Path) -> None:
+        """Remember where it is, what it should be, and the library that asks it."""
+        self._address, self._target, self._probe = address, target, probe
         self._session: Any = None
+        self._expires = 0.0
         self._tensors: dict[str, dict[str, Any]] = {}
+
+    def facts(self) -> Facts:
+        """See client.Client.
+
+        Raises:
+            DeviceUnreachable: no session.
+            WrongDevice: it cannot load the target's libraries, or lacks an instruction set.
+        """
+        try:
+            self._connect(0.0)
+            name = _uploaded(self._session, self._probe)
+        except Exception as error:
+            raise DeviceUnreachable(f"{self._address}: {_first_line(error)}; {BUSY}") from error
+        try:
+            module = self._session.load_module(name)
+        except Exception as error:
+            text = _first_line(error)
+            try:
+                self._session.remove(name)
+            except Exception:
+                raise DeviceUnreachable(f"{self._address}: {text}") from error
+            needs = f"{self._address} cannot load code for {self._target.id}"
+            raise WrongDevice(f"{needs} ({self._target.machine}): {text}") from error
+        self._session.remove(name)
+        said = _empty(self._session, (FACTS_BYTES,), "uint8")
+        module["timed_probe"](said)
+        text = bytes(said.numpy()).partition(b"\0")[0].decode(errors="replace")
+        found = Facts.parse(text)
+        found.check(str(self._address), self._target)
+        return found
+
+    def leave(self) -> None:
+        """Nothing to do: a session's files go with it."""
 
     def answer(self, request: Request) -> list[Outcome]:
         """The outcomes of a request; one only when the device failed."""
+        need = request.timeout * len(request.artifacts)
         try:
-            self._connect()
+            self._connect(need)
         except Exception as error:
-            return [Outcome("device_lost", f"{self._address}: {_first_line(error)}")]
+            text = f"{self._address}: {_first_line(error)}"
+            return [Outcome("device_lost", text, begun=False)]
         try:
             return self._measured(request)
         except Exception as error:
@@ -56,24 +88,31 @@ class _Client:
             text = _first_line(error)
         self._session = None
         try:
-            self._connect()
+            self._connect(need)
         except Exception:
             return [Outcome("device_lost", f"{self._address}: {text}")]
         return [Outcome("crashed", text)]
 
-    def _connect(self) -> None:
-        if self._session is None:
-            self._tensors = {}
-            # A tracker answers only when it has a device to give.
-            signal.signal(signal.SIGALRM, _too_late)
-            signal.setitimer(signal.ITIMER_REAL, CONNECT_TIMEOUT / 2)
-            try:
-                self._session = self._address.connect(self._timeout)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
+    def _connect(self, need: float) -> None:
+        """Have a session that lasts ``need`` seconds more."""
+        now = time.monotonic()
+        if self._session is not None and now + need < self._expires:
+            return
+        self._session, self._tensors = None, {}
+        # The server's end of a session closes with the last reference to anything in it.
+        gc.collect()
+        lasts = max(SESSION, 2 * need)
+        # A tracker answers only when it has a device to give.
+        signal.signal(signal.SIGALRM, _too_late)
+        signal.setitimer(signal.ITIMER_REAL, CONNECT_TIMEOUT / 2)
+        try:
+            self._session = self._address.connect(lasts)
+            self._expires = now + lasts
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def _measured(self, request: Request) -> list[Outcome]:
-        tensors = self._uploaded(request.answers)
+        tensors = self._operands(request.answers)
         loaded = [_Loaded(self._session, tensors, a, request) for a in request.artifacts]
         samples: list[list[float]] = [[] for _ in loaded]
         if request.rounds:
@@ -89,7 +128,7 @@ class _Client:
             for candidate, s in zip(loaded, samples, strict=True)
         ]
 
-    def _uploaded(self, folder: str) -> dict[str, Any]:
+    def _operands(self, folder: str) -> dict[str, Any]:
         """The operands of a spec on the device; those of the last spec stay there."""
         if folder not in self._tensors:
             self._tensors = {folder: {}}
@@ -107,9 +146,7 @@ class _Loaded:
     ) -> None:
         folder = Path(request.answers)
         expected = np.load(folder / "expected.npy")
-        # A name twice would overwrite a library that is mapped, and crash the server.
-        name = f"tvmconv-{os.getpid()}-{time.monotonic_ns()}.so"
-        session.upload(artifact.path, name)
+        name = _uploaded(session, Path(artifact.path))
         self._module = session.load_module(name)
         session.remove(name)
         self._device = session.cpu(0)
@@ -143,10 +180,17 @@ def _trial_samples(candidate: _Loaded, best: float) -> list[float]:
     return samples
 
 
-def _empty(session: Any, shape: tuple[int, ...]) -> Any:
+def _uploaded(session: Any, library: Path) -> str:
+    """Copy a library; a name twice would overwrite one that is mapped, and crash the server."""
+    name = f"tvmconv-{os.getpid()}-{time.monotonic_ns()}.so"
+    session.upload(str(library), name)
+    return name
+
+
+def _empty(session: Any, shape: tuple[int, ...], dtype: str = "float32") -> Any:
     import tvm
 
-    return tvm.runtime.empty(shape, "float32", session.cpu(0))
+    return tvm.runtime.empty(shape, dtype, session.cpu(0))
 
 
 def _too_late(number: int, frame: object) -> None:

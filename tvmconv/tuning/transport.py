@@ -22,13 +22,8 @@ SSH_OPTIONS: Final = (
 )  # fmt: skip
 # One connection for all commands: signing in takes a small board half a second.
 SHARED: Final = (
-    "-o",
-    "ControlMaster=auto",
-    "-o",
-    "ControlPersist=30",
-    "-o",
-    "ControlPath={shared}",
-)
+    "-o", "ControlMaster=auto", "-o", "ControlPersist=30", "-o", "ControlPath={shared}",
+)  # fmt: skip
 SSH: Final = ("ssh", *SSH_OPTIONS, *SHARED, "{host}", "{command}")
 # With this status ssh says that it failed itself, not the command.
 SSH_FAILED: Final = 255
