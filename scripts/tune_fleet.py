@@ -2,7 +2,7 @@
 """Tune networks on a fleet of devices behind an RPC tracker; this machine builds.
 
 Start `python -m tvm.exec.rpc_tracker --port 9190` somewhere and on each device
-`python -m tvm.exec.rpc_server --tracker HOST:9190 --key edge`. A device that dies is tried again
+`tvmconv device serve --tracker HOST:9190 --key edge`. A device that dies is tried again
 for a while; the others go on.
 """
 
@@ -31,7 +31,7 @@ def main() -> int:
     args = parser.parse_args()
     layers = [layer for text in args.workloads for layer in workloads.resolve(text)]
     check_rpc()
-    tracker = Address.parse(args.tracker, args.key)
+    tracker = Address.parse(args.tracker, args.key, is_tracker=True)
     devices = tracked_devices(tracker)
     if not devices:
         print(f"the tracker has no device of key {args.key}", file=sys.stderr)
@@ -39,6 +39,7 @@ def main() -> int:
     print(f"{devices} devices", file=sys.stderr)
     target = targets.load(args.target)
     with RemoteMeasurer(target, [tracker] * devices, args.threads) as measurer:
+        measurer.connect()
         result = tc.tune(
             [layer.spec for layer in layers],
             target,

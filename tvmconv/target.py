@@ -308,7 +308,11 @@ def host() -> Target:
     fitting = [t for t in map(load, ids()) if t.runs_here]
     if not fitting:
         raise TargetError("target", f"host ({platform.machine()})", ", ".join(ids()))
-    return max(fitting, key=lambda t: (t.lanes, t.registers, t.fma, len(t.cpu_features)))
+    parts = host_cores()
+    return max(
+        fitting,
+        key=lambda t: (t.lanes, t.registers, t.fma, len(t.cpu_features), t.cpu_part in parts),
+    )
 
 
 @cache
@@ -328,6 +332,24 @@ def _sve_length() -> frozenset[str]:
     except (OSError, ValueError):
         return frozenset()
     return frozenset({"sve256"} if length >= 32 else ())
+
+
+@cache
+def host_cores() -> frozenset[str]:
+    """The kinds of cores of the running machine, as ``Target.cpu_part``; empty where unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    return cores_of(text)
+
+
+def cores_of(cpuinfo: str) -> frozenset[str]:
+    """The kinds of ARM cores in the text of /proc/cpuinfo: "0x41:0xd08"."""
+    found = re.findall(r"^CPU (implementer|part)\s*: (0x[0-9a-f]+)$", cpuinfo, re.M)
+    makers = [value for name, value in found if name == "implementer"]
+    parts = [value for name, value in found if name == "part"]
+    return frozenset(f"{maker}:{part}" for maker, part in zip(makers, parts, strict=False))
 
 
 def features_of(cpuinfo: str) -> frozenset[str]:

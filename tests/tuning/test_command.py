@@ -56,7 +56,7 @@ def test_bad_requests(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         ((SPEC, "--trials", "0"), "trials: got 0"),
         ((SPEC, "--rpc", "nowhere", "--target", "x86_64_v3"), "HOST:PORT"),
-        ((SPEC, "--tracker", "127.0.0.1:9", "--target", "x86_64_v3"), "--key"),
+        ((SPEC, "--tracker", "127.0.0.1:9", "--target", "x86_64_v3"), "key: got None"),
         ((SPEC, "--rpc", "127.0.0.1:9"), "--target"),
         ((SPEC, "--records", "/dev/full"), "cannot write /dev/full"),
     ):

@@ -54,7 +54,7 @@ def fleet() -> Iterator[Fleet]:
     port = 19000 + os.getpid() % 4000
     started = [start("rpc_tracker", "--port", str(port), "--port-end", str(port + 1))]
     try:
-        tracker = Address("127.0.0.1", port, KEY)
+        tracker = Address("127.0.0.1", port, KEY, is_tracker=True)
         _wait_for(tracker, 0)
         for number in range(2):
             first = str(port + 10 * (number + 1))
@@ -78,7 +78,7 @@ def _wait_for(tracker: Address, devices: int) -> None:
         try:
             if tracked_devices(tracker) == devices:
                 return
-        except tc.EnvironmentProblem:
+        except tc.DeviceUnreachable:
             pass
         time.sleep(0.5)
     pytest.fail(f"the tracker does not have {devices} devices")
@@ -150,8 +150,8 @@ def test_nobody_there() -> None:
 
 
 def test_no_tracker_there() -> None:
-    with pytest.raises(tc.EnvironmentProblem, match=r"no RPC tracker at 127\.0\.0\.1:9"):
-        tracked_devices(Address("127.0.0.1", 9, KEY))
+    with pytest.raises(tc.DeviceUnreachable, match=r"no RPC tracker at 127\.0\.0\.1:9"):
+        tracked_devices(Address("127.0.0.1", 9, KEY, is_tracker=True))
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":9190", "host:port", "host:70000"])

@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": "time compiled convolutions beside their peers, with every answer checked",
     "export": "write a bundle that runs without TVM, torch and Python",
     "inspect": "show arithmetic, roofline, loops, machine code, and why this template",
+    "device": "let another machine measure on this one",
     "targets": "list the devices that kernels can be compiled for",
     "workloads": "list networks, or the convolutions of one",
 }

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.cli.arguments import add_specs, chosen_layers, load_tvm
 from tvmconv.cli.output import Output
-from tvmconv.errors import ArgumentError, EnvironmentProblem
+from tvmconv.errors import ArgumentError
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.workloads import Layer
 
 if TYPE_CHECKING:
-    from tvmconv.tuning.measure import Measurer
+    from tvmconv.tuning.client import ClientPool
     from tvmconv.tuning.no_device import StaticMeasurer
-    from tvmconv.tuning.remote import RemoteMeasurer
     from tvmconv.tuning.result import TuneResult
 
 EXAMPLES = """\
@@ -28,6 +27,8 @@ examples:
   tvmconv tune conv2d_n1c64s56x56_o64k3x3_p1 --trials 64 --records layer.jsonl
   tvmconv tune mobilenet_v2 --trials 32 --target x86_64_v3 --threads 2
   tvmconv tune mobilenet_v2 --trials 16 --target pi4 --no-device
+  tvmconv tune mobilenet_v2 --trials 32 --target pi4 --ssh pi@raspberrypi.local
+  tvmconv tune mobilenet_v2 --trials 32 --target pi4 --rpc raspberrypi.local:9090
   tvmconv tune resnet50 --minutes 10 --target x86_64_v3 --tracker 10.0.0.1:9190 --key edge
 """
 
@@ -66,10 +67,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="rank candidates by their code: nothing is run, records say `static`",
     )
-    remote = parser.add_argument_group("other machines (TVM RPC; needs the extra `rpc`)")
+    remote = parser.add_argument_group("other machines, by TVM's RPC (needs the extra `rpc`)")
     remote.add_argument("--rpc", action="append", metavar="HOST:PORT", help="a server; repeatable")
     remote.add_argument("--tracker", metavar="HOST:PORT", help="a tracker of servers")
-    remote.add_argument("--key", metavar="NAME", help="which of the tracker's servers")
+    remote.add_argument("--key", metavar="NAME", help="of the servers; a tracker's need one")
+    boards = parser.add_argument_group("other machines, by ssh (which need nothing else)")
+    boards.add_argument("--ssh", action="append", metavar="USER@HOST", help="a board; repeatable")
+    boards.add_argument(
+        "--transport",
+        metavar="COMMAND",
+        help="in place of ssh: a command with the words {host} and {command} in it",
+    )
+    boards.add_argument("--wrapper", metavar="COMMAND", help="what programs there are started by")
+    boards.add_argument(
+        "--folder", metavar="DIR", help="where programs go there (default: $TMPDIR or /tmp)"
+    )
 
 
 def run(args: argparse.Namespace, output: Output) -> int:
@@ -82,11 +94,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
     from tvmconv.tuning.tune import tune
 
     with ExitStack() as stack:
-        measurer: Measurer | None = None
-        if static := static_measurer(args):
-            measurer = stack.enter_context(static)
-        elif remote := remote_measurer(args):
-            measurer = stack.enter_context(remote)
+        measurer = open_measurer(args)
+        if measurer is not None:
+            stack.enter_context(measurer)
         table = stack.enter_context(LiveTable(names_by_key(layers), hidden=output.as_json))
         result = tune(
             [layer.spec for layer in layers],
@@ -106,54 +116,41 @@ def run(args: argparse.Namespace, output: Output) -> int:
     return report(result, layers, output)
 
 
-def static_measurer(args: argparse.Namespace) -> "StaticMeasurer | None":
-    """The measurer that runs nothing, where it was asked for.
+def open_measurer(args: argparse.Namespace) -> "StaticMeasurer | ClientPool | None":
+    """Who measures: nobody, or the machines that were named; None for this machine.
 
     Raises:
-        ArgumentError: devices were named as well.
+        ArgumentError: arguments that contradict each other or make no sense.
+        EnvironmentProblem: something is missing here.
+        DeviceError: a machine does not answer, is not the target, or has no space.
     """
-    if not args.no_device:
-        return None
-    named = next((n for n in ("rpc", "tracker") if getattr(args, n) is not None), None)
-    if named is not None:
-        raise ArgumentError("--no-device", f"--{named}", "no address of a device beside it")
     from tvmconv.target import load
+    from tvmconv.tuning.boards import Host
+    from tvmconv.tuning.devices import Named
     from tvmconv.tuning.no_device import StaticMeasurer
 
-    return StaticMeasurer(load(args.target))
-
-
-def remote_measurer(args: argparse.Namespace) -> "RemoteMeasurer | None":
-    """The measurer of the machines that were named; None to measure here.
-
-    Raises:
-        ArgumentError: addresses that make no sense, or a tracker without a key.
-        EnvironmentProblem: the tracker does not answer, or has no such device.
-    """
-    if args.rpc is None and args.tracker is None:
-        return None
-    from tvmconv.target import load
-    from tvmconv.tuning.remote import Address, RemoteMeasurer, check_rpc, tracked_devices
-
-    if args.target == "host":
-        raise ArgumentError("--target", "host", "the id of the remote machines' target")
-    check_rpc()
-    addresses = [Address.parse(text) for text in args.rpc or ()]
-    if args.tracker is not None:
-        if not args.key:
-            raise ArgumentError("--key", args.key, "the key of the tracker's devices")
-        tracker = Address.parse(args.tracker, args.key)
-        addresses += [tracker] * tracked_devices(tracker)
-    if not addresses:
-        raise EnvironmentProblem("devices", f"none of key {args.key}", "servers of that key")
-    return RemoteMeasurer(load(args.target), addresses, args.threads)
+    given = [n for n in ("rpc", "tracker", "ssh") if getattr(args, n) is not None]
+    for name in ("transport", "wrapper", "folder"):
+        if getattr(args, name) is not None and args.ssh is None:
+            raise ArgumentError(f"--{name}", getattr(args, name), "nothing without --ssh")
+    if args.no_device:
+        if given:
+            raise ArgumentError("--no-device", f"--{given[0]}", "no address of a device beside it")
+        return StaticMeasurer(load(args.target))
+    if given and args.target == "host":
+        raise ArgumentError("--target", "host", "the id of the devices' target")
+    options = {"transport": args.transport, "wrapper": args.wrapper, "folder": args.folder}
+    set_ones = {name: value for name, value in options.items() if value is not None}
+    hosts = [Host(name, **set_ones) for name in args.ssh or ()]
+    named = Named.of(args.rpc, args.tracker, args.key, hosts)
+    return named.connected(load(args.target), args.threads) if named else None
 
 
 def report(result: "TuneResult", layers: Sequence[Layer], output: Output) -> int:
     """Print a finished run; the exit code."""
     worked = all(tuned.template is not None for tuned in result.layers)
     interrupted = result.stopped == "interrupted"
-    ok = worked and not interrupted
+    ok = worked and result.stopped not in ("interrupted", "device lost")
     if output.as_json:
         output.document("tune", ok, content(result))
     else:

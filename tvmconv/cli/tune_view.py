@@ -167,6 +167,10 @@ def print_result(result: "TuneResult", layers: Sequence[Layer], console: Console
         hint = "interrupted; the same command goes on from here"
         console.print(f"{hint} ({result.records})", style="yellow", highlight=False)
         return
+    if result.stopped == "device lost":
+        hint = "no device is left; the same command goes on from here"
+        console.print(f"{hint} ({result.records})", style="yellow", highlight=False)
+        return
     if result.stopped == "early stop":
         console.print("stopped early: nothing improved any more", style="dim")
     console.print(f"records: {result.records}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ moment stays in that process.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,8 @@ from tvmconv.tuning.runner import Request
 
 # What a client may take to put things in order when it is told to end.
 LEAVE = 10.0
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -194,4 +197,6 @@ class ClientPool(Pool):
         devices = [slot.device for slot in self._slots]
         found = tuple(device.facts() for device in devices if isinstance(device, ClientDevice))
         self.machine = check_alike(found, [device.name for device in devices])
+        for device, facts in zip(devices, found, strict=True):
+            _LOG.info("%s: %s, %s, %d cores", device.name, facts.label, facts.machine, facts.cores)
         return found

@@ -306,7 +306,7 @@ class Pool:
         run.again(entries[len(outcomes) :])
         for entry, outcome in zip(entries, outcomes, strict=False):
             if outcome.status == "device_lost":
-                slot.lose(reached=outcome.begun)
+                slot.lose(outcome)
                 self._lost(run, entry, outcome)
             else:
                 slot.losses = 0

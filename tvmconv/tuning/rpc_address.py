@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tvmconv.errors import ArgumentError, EnvironmentProblem
+from tvmconv.errors import ArgumentError, DeviceUnreachable
 
 # Connecting to a device, or waiting until the tracker has one to give; half of it for each of the
 # two attempts that a request may make.
@@ -23,15 +23,17 @@ class Address:
     Attributes:
         host: name or number.
         port: of the server or tracker.
-        key: of the tracker's devices; None for a server itself.
+        key: of the tracker's devices, or what a server was given; None for a server without.
+        is_tracker: whether it is a tracker.
     """
 
     host: str
     port: int
     key: str | None = None
+    is_tracker: bool = False
 
     @classmethod
-    def parse(cls, text: str, key: str | None = None) -> Address:
+    def parse(cls, text: str, key: str | None = None, *, is_tracker: bool = False) -> Address:
         """Read HOST:PORT.
 
         Raises:
@@ -40,7 +42,7 @@ class Address:
         host, colon, port = text.rpartition(":")
         if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
             raise ArgumentError("address", text, "HOST:PORT")
-        return cls(host, int(port), key)
+        return cls(host, int(port), key, is_tracker)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" + (f" ({self.key})" if self.key else "")
@@ -49,8 +51,8 @@ class Address:
         """An RPC session, whose server ends what it runs after ``timeout`` seconds."""
         from tvm import rpc
 
-        if self.key is None:
-            return rpc.connect(self.host, self.port, session_timeout=timeout)
+        if not self.is_tracker:
+            return rpc.connect(self.host, self.port, self.key or "", session_timeout=timeout)
         with _tracker(self) as tracker:
             if not _known(tracker, self.key):
                 raise OSError(f"the tracker has no device of key {self.key}")
@@ -78,13 +80,13 @@ def tracked_devices(tracker: Address) -> int:
     """How many devices of its key a tracker knows now.
 
     Raises:
-        EnvironmentProblem: the tracker does not answer.
+        DeviceUnreachable: the tracker does not answer.
     """
     try:
         with _tracker(tracker) as connected:
             return _known(connected, tracker.key)
     except (OSError, RuntimeError) as error:
-        raise EnvironmentProblem(f"no RPC tracker at {tracker}: {error}") from error
+        raise DeviceUnreachable(f"no RPC tracker at {tracker}: {error}") from error
 
 
 def _known(tracker: Any, key: str | None) -> int:

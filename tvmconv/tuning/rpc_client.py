@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # waits: a candidate that hangs blocks a plain server for so long.
 SESSION: Final = 120.0
 FACTS_BYTES: Final = 2048
-BUSY: Final = "a server has one session at a time: is it in use, or hung?"
+BUSY: Final = "a server has one session at a time: another one may be open, or hang"
 
 
 class RpcClient:
@@ -50,7 +50,7 @@ class RpcClient:
             self._connect(0.0)
             name = _uploaded(self._session, self._probe)
         except Exception as error:
-            raise DeviceUnreachable(f"{self._address}: {_first_line(error)}; {BUSY}") from error
+            raise DeviceUnreachable(f"{self._address}: {_first_line(error)}") from error
         try:
             module = self._session.load_module(name)
         except Exception as error:
@@ -194,7 +194,7 @@ def _empty(session: Any, shape: tuple[int, ...], dtype: str = "float32") -> Any:
 
 
 def _too_late(number: int, frame: object) -> None:
-    raise TimeoutError(f"no device after {CONNECT_TIMEOUT / 2:g} s")
+    raise TimeoutError(f"no device after {CONNECT_TIMEOUT / 2:g} s; {BUSY}")
 
 
 def _first_line(error: Exception) -> str:

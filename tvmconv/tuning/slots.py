@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ MAX_LOSSES = 3
 # A lost device is tried again after 1, 2, 4, 8 and then every 16 s: a board restarts in 20 to 60 s.
 FIRST_RETRY, LONGEST_RETRY = 1.0, 16.0
 GONE = "no device is left"
+
+_LOG = logging.getLogger(__name__)
 
 Entry = tuple[int, Trial, Artifact]
 
@@ -78,14 +81,18 @@ class Slot:
     dead: bool = False
     _since: float = 0.0
 
-    def lose(self, *, reached: bool) -> None:
-        """Leave it alone for a while, twice as long each time; `reached`: it was there just now."""
+    def lose(self, outcome: Outcome) -> None:
+        """Leave it alone for a while, twice as long each time, and say so."""
         now = time.monotonic()
-        if reached or self.losses == 0:
+        # Where a trial was begun, it was there until just now.
+        if outcome.begun or self.losses == 0:
             self.losses, self._since = 0, now
         self.losses += 1
-        self.retry_at = now + min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** (self.losses - 1))
+        pause = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** (self.losses - 1))
+        self.retry_at = now + pause
         self.dead = now - self._since >= self.absence
+        then = f"given up after {self.absence:g} s" if self.dead else f"again in {pause:g} s"
+        _LOG.warning("lost %s: %s; %s", self.device.name, outcome.message, then)
 
 
 @dataclass
@@ -123,7 +130,7 @@ def ask_any(slots: Sequence[Slot], request: Request) -> list[Outcome]:
         if last.status != "device_lost":
             slot.losses = 0
             return outcomes
-        slot.lose(reached=last.begun)
+        slot.lose(last)
         lost += last.begun
     return [Outcome("device_lost", GONE)] * len(request.artifacts)
 

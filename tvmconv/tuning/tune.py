@@ -17,6 +17,7 @@ from tvmconv.target import load
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning import knowledge
+from tvmconv.tuning.devices import Named
 from tvmconv.tuning.layer import open_layer
 from tvmconv.tuning.log import Log, of_task, read_existing
 from tvmconv.tuning.measure import Measurer
@@ -29,6 +30,7 @@ from tvmconv.tuning.session import Budget, Session
 if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
     from tvmconv.target import Target
+    from tvmconv.tuning.boards import Host
 
 DEFAULT_RECORDS = "tvmconv-records.jsonl"
 DEFAULT_TRIALS = 64
@@ -52,13 +54,17 @@ def tune(
     prior: CostModel | Literal["shipped"] | None = "shipped",
     patience: int = PATIENCE,
     measurer: Measurer | None = None,
+    rpc: str | Sequence[str] | None = None,
+    tracker: str | None = None,
+    key: str | None = None,
+    ssh: str | Host | Sequence[str | Host] | None = None,
     on_event: OnEvent = ignore_event,
 ) -> TuneResult:
     """Find fast configs by measuring; `tvmconv.compile(..., records=...)` then uses them.
 
     Args:
         specs: what to tune; those that differ in their epilogue alone are tuned once.
-        target: must run here, unless a measurer of another machine is given.
+        target: must run here, unless other machines measure; then it is theirs.
         minutes: budget of time; with both, whichever ends first.
         trials: budget of measurements, per spec on average (default: 64 without ``minutes``).
         records: JSON-lines file to add to; what it holds is not measured again.
@@ -70,13 +76,18 @@ def tune(
         weights: how often each spec occurs; default: once.
         prior: a cost model of other specs, None for none; default: the one that ships.
         patience: trials of a spec without an improvement of 1 % after which it is left alone.
-        measurer: who measures; default: this machine.
+        measurer: who measures; default: the machines that are named below, or this one.
+        rpc: HOST:PORT of a server of TVM's RPC, or of several.
+        tracker: HOST:PORT of a tracker of such servers.
+        key: which of the tracker's servers, or what the servers were given as theirs.
+        ssh: a board that is reached by ssh, or several: "user@host", or a boards.Host.
         on_event: hears of each trial.
 
     Raises:
         ArgumentError: an argument that makes no sense.
         UnsupportedSpec: a spec that no template takes.
         EnvironmentProblem: xgboost, torch or a C compiler is missing.
+        DeviceError: a named machine does not answer, is not the target, or has no space.
         RecordsError: the records cannot be written; what was measured before is in the file.
     """
     given = [specs] if not isinstance(specs, Sequence) else list(specs)
@@ -87,7 +98,14 @@ def tune(
     chosen = load(target)
     known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
     known, problems = read_existing(records) if resume else ((), ())
+    named = Named.of(rpc, tracker, key, ssh)
     with ExitStack() as stack:
+        if named:
+            if measurer is not None or target == "host":
+                wrong = "measurer" if measurer is not None else "target"
+                allowed = "no measurer, and the id of their target, with rpc, tracker or ssh"
+                raise ArgumentError(wrong, measurer or target, allowed)
+            measurer = stack.enter_context(named.connected(chosen, threads))
         machine = measurer.machine if measurer else None
         static = isinstance(measurer, StaticMeasurer)
         log = stack.enter_context(Log(records, threads, machine, static=static))
