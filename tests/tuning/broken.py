@@ -14,12 +14,14 @@ from tvmconv import template as registry
 from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template
 
-GOOD = get_template("x86.direct")
-
 
 def declared_as(change: Callable[[Task], Task]) -> Callable[[Task, Config], Any]:
     """Declare another problem than the one asked for."""
-    return lambda task, config: GOOD.declare(change(task), config)
+
+    def declare(task: Task, config: Config) -> Any:
+        return get_template(f"{task.target.family}.direct").declare(change(task), config)
+
+    return declare
 
 
 def _other_answer(task: Task) -> Task:
@@ -43,16 +45,20 @@ def _refused(task: Task, config: Config) -> Any:
 
 
 WAYS: dict[str, Callable[[Task, Config], Any]] = {
-    "x86.wrong": declared_as(_other_answer),
-    "x86.crashing": declared_as(_far_too_large),
-    "x86.endless": _never_ends,
-    "x86.aborting": _compiler_dies,
-    "x86.refused": _refused,
+    "wrong": declared_as(_other_answer),
+    "crashing": declared_as(_far_too_large),
+    "endless": _never_ends,
+    "aborting": _compiler_dies,
+    "refused": _refused,
 }
 
 
-def register(monkeypatch: pytest.MonkeyPatch) -> dict[str, Template]:
+def register(monkeypatch: pytest.MonkeyPatch, family: str = "x86") -> dict[str, Template]:
     """Put them beside the good ones until the test ends; builders are forked and have them too."""
-    made = {name: replace(GOOD, id=name, declare=declare) for name, declare in WAYS.items()}
+    good = get_template(f"{family}.direct")
+    made = {
+        f"{family}.{name}": replace(good, id=f"{family}.{name}", declare=declare)
+        for name, declare in WAYS.items()
+    }
     monkeypatch.setattr(registry, "_REGISTRY", {**registry._REGISTRY, **made})
     return made
