@@ -210,9 +210,10 @@ def test_two_names_for_one_road_only(tmp_path: Path) -> None:
 
 
 def test_a_board_that_is_not_there() -> None:
-    with BoardMeasurer(TARGET, [Host("nobody", "sh -c 'exit 1' {command}")]) as measurer:
-        with pytest.raises(tc.DeviceUnreachable, match="nobody: no folder can be made"):
-            measurer.connect()
+    refused = pytest.raises(tc.DeviceUnreachable, match="nobody: no folder can be made")
+    host = Host("nobody", "sh -c 'exit 1' {command}")
+    with BoardMeasurer(TARGET, [host]) as measurer, refused:
+        measurer.connect()
 
 
 def test_a_board_without_space(folder: Path, tmp_path: Path) -> None:
@@ -222,9 +223,9 @@ def test_a_board_without_space(folder: Path, tmp_path: Path) -> None:
     cat.write_text("#!/bin/sh\necho 'cat: write error: No space left on device' >&2\nexit 1\n")
     cat.chmod(0o700)
     transport = f"env PATH={cat.parent}:/usr/bin:/bin sh -c {{command}}"
-    with BoardMeasurer(TARGET, [Host("full", transport, folder=str(folder))]) as measurer:
-        with pytest.raises(tc.DeviceFull, match="full: probe cannot be copied"):
-            measurer.connect()
+    refused = pytest.raises(tc.DeviceFull, match="full: probe cannot be copied")
+    with BoardMeasurer(TARGET, [Host("full", transport, folder=str(folder))]) as measurer, refused:
+        measurer.connect()
 
 
 def test_nothing_here_links_for_the_board(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
     load_server()
     end_on_sigterm()
     with server.listen() as listening:
-        announce(server, fitting, output)
         try:
+            announce(server, fitting, output)
             server.serve(listening)
         except KeyboardInterrupt:
             return 0
