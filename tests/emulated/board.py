@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def board(tmp_path_factory: pytest.TempPathFactory, *wheels: str) -> Path:
-    """Folder of a board with these wheels; skips where it cannot be made or run."""
+# What TVM's RPC server imports; the versions are those of this machine.
+RPC_WHEELS = ("apache-tvm", "apache-tvm-ffi", "cloudpickle", "ml_dtypes", "numpy", "psutil",
+              "tornado", "typing_extensions")  # fmt: skip
+
+
+def board(folder: Path, *wheels: str) -> Path:
+    """Make a board with these wheels in a folder; skips where it cannot be made or run."""
     for tool in ("qemu-aarch64", "apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    folder = tmp_path_factory.mktemp("board")
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "make_board.py"), str(folder), *wheels],
         capture_output=True,
@@ -30,10 +35,8 @@ def board(tmp_path_factory: pytest.TempPathFactory, *wheels: str) -> Path:
 
 def board_python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in the board's Python."""
-    emulator = ["qemu-aarch64", "-L", str(folder / "root")]
-    command = [*emulator, "-E", f"PYTHONPATH={folder / 'site'}"]
     return subprocess.run(
-        [*command, str(folder / "root" / "usr" / "bin" / "python3"), "-c", code],
+        [*interpreter(folder), "-c", code],
         capture_output=True,
         text=True,
         check=False,
@@ -42,7 +45,21 @@ def board_python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def interpreter(folder: Path, *paths: Path) -> list[str]:
+    """The board's Python as a command; it finds modules in ``paths`` too."""
+    found = ":".join(map(str, (folder / "site", *paths)))
+    emulator = ["qemu-aarch64", "-L", str(folder / "root"), "-E", f"PYTHONPATH={found}"]
+    return [*emulator, str(folder / "root" / "usr" / "bin" / "python3")]
+
+
 @pytest.fixture(scope="session")
 def plain_board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board with numpy."""
-    return board(tmp_path_factory, "numpy")
+    return board(tmp_path_factory.mktemp("board"), "numpy")
+
+
+@pytest.fixture(scope="session")
+def rpc_board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board with TVM."""
+    wheels = [f"{name}=={version(name)}" for name in RPC_WHEELS]
+    return board(tmp_path_factory.mktemp("board"), *wheels)

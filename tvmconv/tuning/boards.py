@@ -155,6 +155,11 @@ class Board:
             outcomes.append(Outcome("device_lost", lost[:500], begun=begun))
         return outcomes
 
+    @property
+    def spent(self) -> bool:
+        """Never: it holds nothing that could not be had again."""
+        return False
+
     def leave(self) -> None:
         """Remove the folder from the board."""
         if self._place:

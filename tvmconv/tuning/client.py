@@ -59,6 +59,10 @@ class Client(Protocol):
     def leave(self) -> None:
         """Take back what was put on the device."""
 
+    @property
+    def spent(self) -> bool:
+        """Whether the next request should have another client, in a process of its own."""
+
 
 class ClientDevice:
     """A device through its client; see slots.Device."""
@@ -129,7 +133,10 @@ class ClientDevice:
         assert self.connection is not None
         self.deadline = float("inf")
         try:
-            return self.connection.recv()
+            answer, spent = self.connection.recv()
+            if spent:
+                self.kill()
+            return answer
         except (EOFError, OSError):
             self._process.join()
             how = signal_name(self._process.exitcode)
@@ -174,11 +181,11 @@ def _serve(
             return
         if isinstance(request, AskFacts):
             try:
-                connection.send(made.facts())
+                connection.send((made.facts(), made.spent))
             except TvmconvError as error:
-                connection.send(error)
+                connection.send((error, True))
         else:
-            connection.send(made.answer(request))
+            connection.send((made.answer(request), made.spent))
 
 
 class ClientPool(Pool):

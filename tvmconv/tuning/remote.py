@@ -72,7 +72,7 @@ class RemoteMeasurer(ClientPool):
             return [
                 ClientDevice(
                     f"{address} #{number}",
-                    partial(RpcClient, address, target, probe),
+                    partial(RpcClient, address, target, probe, run_timeout),
                     batch=1,
                     allowance=CONNECT_TIMEOUT,
                 )

@@ -23,21 +23,34 @@ if TYPE_CHECKING:
     from tvmconv.tuning.runner import Request
 
 # A server has one session at a time and ends it after a time that is set when it begins, whoever
-# waits: a candidate that hangs blocks a plain server for so long.
-SESSION: Final = 120.0
+# waits: a candidate that hangs blocks a plain server for so long. In units of a candidate's time
+# limit; a request has at most ten candidates.
+SESSION, LONGEST = 15, 10
 FACTS_BYTES: Final = 2048
 BUSY: Final = "a server has one session at a time: another one may be open, or hang"
 
 
 class RpcClient:
-    """One session with a device; opened when needed, and again after a failure."""
+    """One session with a device.
 
-    def __init__(self, address: Address, target: Target, probe: Path) -> None:
-        """Remember where it is, what it should be, and the library that asks it."""
+    The server's end closes with the last reference to anything in it, and after an error nobody
+    knows who still has one: the process then has to end, too (``spent``).
+    """
+
+    def __init__(self, address: Address, target: Target, probe: Path, timeout: float) -> None:
+        """Remember where it is, what it should be, the library that asks it, and a time limit."""
         self._address, self._target, self._probe = address, target, probe
+        self._timeout = timeout
         self._session: Any = None
-        self._expires = 0.0
+        self._failed = False
+        self._opened = 0.0
         self._tensors: dict[str, dict[str, Any]] = {}
+
+    @property
+    def spent(self) -> bool:
+        """After a failure, or when the session might not last for the next request."""
+        late = time.monotonic() > self._opened + (SESSION - LONGEST) * self._timeout
+        return self._failed or late
 
     def facts(self) -> Facts:
         """See client.Client.
@@ -47,7 +60,7 @@ class RpcClient:
             WrongDevice: it cannot load the target's libraries, or lacks an instruction set.
         """
         try:
-            self._connect(0.0)
+            self._connect()
             name = _uploaded(self._session, self._probe)
         except Exception as error:
             raise DeviceUnreachable(f"{self._address}: {_first_line(error)}") from error
@@ -74,10 +87,10 @@ class RpcClient:
 
     def answer(self, request: Request) -> list[Outcome]:
         """The outcomes of a request; one only when the device failed."""
-        need = request.timeout * len(request.artifacts)
         try:
-            self._connect(need)
+            self._connect()
         except Exception as error:
+            self._failed = True
             text = f"{self._address}: {_first_line(error)}"
             return [Outcome("device_lost", text, begun=False)]
         try:
@@ -85,29 +98,24 @@ class RpcClient:
         except Exception as error:
             # TVM raises RuntimeError and its own kinds both for what a kernel did to the server's
             # process and for a server that is gone; only asking again tells them apart.
-            text = _first_line(error)
-        self._session = None
+            self._failed, text = True, _first_line(error)
+        self._session, self._tensors = None, {}
+        gc.collect()
         try:
-            self._connect(need)
+            self._connect()
         except Exception:
             return [Outcome("device_lost", f"{self._address}: {text}")]
         return [Outcome("crashed", text)]
 
-    def _connect(self, need: float) -> None:
-        """Have a session that lasts ``need`` seconds more."""
-        now = time.monotonic()
-        if self._session is not None and now + need < self._expires:
+    def _connect(self) -> None:
+        if self._session is not None:
             return
-        self._session, self._tensors = None, {}
-        # The server's end of a session closes with the last reference to anything in it.
-        gc.collect()
-        lasts = max(SESSION, 2 * need)
         # A tracker answers only when it has a device to give.
         signal.signal(signal.SIGALRM, _too_late)
         signal.setitimer(signal.ITIMER_REAL, CONNECT_TIMEOUT / 2)
         try:
-            self._session = self._address.connect(lasts)
-            self._expires = now + lasts
+            self._session = self._address.connect(SESSION * self._timeout)
+            self._opened = time.monotonic()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
