@@ -12,7 +12,7 @@ from tvmconv.errors import ArgumentError, DeviceUnreachable
 
 # Connecting to a device, or waiting until the tracker has one to give; half of it for each of the
 # two attempts that a request may make.
-CONNECT_TIMEOUT = 20.0
+CONNECT_TIMEOUT = 40.0
 PROBE_TIMEOUT = 5.0
 
 
