@@ -106,8 +106,12 @@ def test_library_for_macos(tmp_path: Path) -> None:
     except EnvironmentProblem as problem:
         pytest.skip(str(problem))
     folder = exported("apple_aarch64", tmp_path / "out", SPECS[:1])
-    data = (folder / "lib" / "libout.so").read_bytes()
-    symbol = read(folder).manifest["kernels"][0]["symbol"]
+    manifest = read(folder).manifest
+    assert manifest["libraries"][0]["shared"] == "lib/libout.dylib"
+    assert "`libout.dylib`" in (folder / "README.md").read_text()
+    data = (folder / "lib" / "libout.dylib").read_bytes()
+    assert b"@rpath/libout.dylib\0" in data
+    symbol = manifest["kernels"][0]["symbol"]
     shown = {f"{symbol}_run", f"{symbol}_pack", "tvmconv_error_text", "tvmconv_cpu_missing"}
     shown |= {f"out_{name}" for name in ("target", "use_target", "cpu_missing")}
     assert macho.defined_symbols(data) - {"_mh_dylib_header", "__dso_handle"} == shown

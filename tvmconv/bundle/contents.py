@@ -58,6 +58,15 @@ class Library:
     folder: str
     targets: tuple[int, ...]
 
+    @property
+    def suffix(self) -> str:
+        """What names of shared libraries end in there."""
+        return ".dylib" if self.system == "darwin" else ".so"
+
+    def shared(self, name: str) -> str:
+        """Path of the shared library of a bundle of this name."""
+        return f"{self.folder}/lib{name}{self.suffix}"
+
 
 @dataclass(frozen=True)
 class Contents:

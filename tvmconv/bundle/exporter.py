@@ -197,7 +197,7 @@ def _write_library(
     bare = form == STATIC
     if not bare:
         objects = list(named.values())
-        link_shared(objects, sources, place / f"lib{name}.so", target, own_runtime=True)
+        link_shared(objects, sources, folder / library.shared(name), target, own_runtime=True)
     else:
         named |= static.weight_objects(contents, packed)
     link_static(named, sources, place / f"lib{name}.a", target, bare=bare)

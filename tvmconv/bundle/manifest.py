@@ -109,7 +109,7 @@ def library_entries(folder: Path, name: str, contents: Contents, form: str) -> l
             "system": library.system,
             "pointer_bits": contents.targets[library.targets[0]].pointer_bits,
             "targets": [contents.targets[i].id for i in library.targets],
-            "shared": f"{library.folder}/lib{name}.so" if form == HOSTED else None,
+            "shared": library.shared(name) if form == HOSTED else None,
             "static": f"{library.folder}/lib{name}.a",
             "needs": needs(f"{library.folder}/lib{name}.a"),
             "c_compiler": cc_version(contents.targets[library.targets[0]]),
