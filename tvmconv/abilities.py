@@ -1,4 +1,4 @@
-"""What this machine can do for a target: compile, link, and run natively, emulated or over RPC."""
+"""What this machine can do for a target: compile, link, run here, tune on boards of its kind."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Abilities:
         native: run kernels in this process.
         emulated: run programs in an emulator.
         rpc: measure on a device of that kind over TVM's RPC.
+        ssh: measure on one that has nothing but ssh.
     """
 
     compile: Ability
@@ -42,18 +43,21 @@ class Abilities:
     native: Ability
     emulated: Ability
     rpc: Ability
+    ssh: Ability
 
     @property
     def run(self) -> tuple[str, ...]:
         """The ways to run it, best first."""
-        return tuple(way for way in ("native", "emulated", "rpc") if getattr(self, way).able)
+        return tuple(way for way in ("native", "emulated", "rpc", "ssh") if getattr(self, way).able)
 
 
 def abilities(target: Target) -> Abilities:
     """Look at what is installed; nothing is compiled or started but version queries."""
     link = _found(lambda: find_compiler(target).label)
     emulated = _found(lambda: _emulator(target).label)
-    return Abilities(_compile(target), link, _native(target), emulated, _rpc(target, link))
+    return Abilities(
+        _compile(target), link, _native(target), emulated, _rpc(target, link), _ssh(target)
+    )
 
 
 def _found(search: Callable[[], str]) -> Ability:
@@ -97,3 +101,9 @@ def _rpc(target: Target, link: Ability) -> Ability:
     except EnvironmentProblem as problem:
         return Ability(False, problem.allowed)
     return Ability(True, "a server on the device")
+
+
+def _ssh(target: Target) -> Ability:
+    if target.system != "linux":
+        return Ability(False, "needs programs for Linux")
+    return _found(lambda: f"{find_compiler(target, static=True).label}, static programs")

@@ -13,6 +13,7 @@ from tvmconv.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = "conv2d_n1c4s9x9_o8k3x3_p1_bias_relu"
+WAYS = ("native", "emulated", "rpc", "ssh")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def test_targets(tvmconv: Command) -> None:
     assert [one["id"] for one in found["targets"] if one["host"]] == [found["host"]]
     for one in found["targets"]:
         can = one["abilities"]
-        assert one["run"] == [way for way in ("native", "emulated", "rpc") if can[way]["able"]]
-        assert all(can[what]["by"] for what in ("compile", "link", "native", "emulated", "rpc"))
+        assert one["run"] == [way for way in WAYS if can[way]["able"]]
+        assert all(can[what]["by"] for what in ("compile", "link", *WAYS))
     board = next(one for one in found["targets"] if one["id"] == "cortex_m7")
     assert board["abilities"]["emulated"]["by"] == "it is firmware, which needs a board"
     text = tvmconv("targets").stdout

@@ -11,8 +11,8 @@ from tvmconv.errors import TargetError
 
 EXAMPLES = """\
 compile: machine code of kernels; link: libraries and bundles; run: native (in this process),
-emulated (`tvmconv validate --emulate`), rpc (`tvmconv tune --rpc` with a device). The JSON says
-by what, and what is missing.
+emulated (`tvmconv validate --emulate`), rpc and ssh (`tvmconv tune --rpc` or `--ssh` with a
+device). The JSON says by what, and what is missing.
 
 examples:
   tvmconv targets
