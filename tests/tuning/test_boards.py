@@ -1,7 +1,9 @@
 """Boards without anything on them; here this machine is the board, and sh the way to it."""
 
+import fcntl
 import logging
-import os
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,15 +171,14 @@ def test_two_boards_share_the_work(folder: Path, tmp_path: Path) -> None:
     logs = [tmp_path / "first", tmp_path / "second"]
     hosts = [
         FlakyHost("first", HERE, folder=str(folder), log=logs[0]),
-        FlakyHost("second", HERE, folder=str(folder), deaths={1: Death(1, 10**6)}, log=logs[1]),
+        FlakyHost("second", HERE, folder=str(folder), deaths={0: Death(1, 10**6)}, log=logs[1]),
     ]
     with BoardMeasurer(TARGET, hosts, absence=0.0, batch=2) as measurer:
         measurer.connect()
         outcomes = measurer.measure(some(12))
         assert [device.name for device in measurer.devices] == ["first"]
     assert [outcome.status for outcome in outcomes] == ["ok"] * 12
-    assert begun(logs[1]) == 3
-    assert begun(logs[0]) == 12 - 2
+    assert (begun(logs[0]), begun(logs[1])) == (12, 1)
 
 
 def test_tuning_resumes_and_serves_compile(folder: Path, tmp_path: Path) -> None:
@@ -193,7 +194,33 @@ def test_tuning_resumes_and_serves_compile(folder: Path, tmp_path: Path) -> None
     assert len(trials) == len(set(trials)) == 6
     assert len({record.cpu for record in records}) == 1
     assert tc.compile(SPEC, TARGET, records=path).tier == "tuned"
-    assert os.listdir(folder) == []  # noqa: PTH208
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupted_run_leaves_nothing_behind(folder: Path) -> None:
+    def interrupt(index: int, outcome: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    interrupted = pytest.raises(KeyboardInterrupt)
+    with BoardMeasurer(TARGET, [Host("here", HERE, folder=str(folder))]) as measurer:
+        with interrupted:
+            measurer.measure(some(2), interrupt)
+        assert len(list(folder.iterdir())) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_program_that_was_left_behind_is_ended(folder: Path) -> None:
+    """It holds the lock; with it running, times would be wrong."""
+    with BoardMeasurer(TARGET, [Host("here", HERE, folder=str(folder))]) as measurer:
+        measurer.connect()
+        (place,) = folder.iterdir()
+        with (place / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            left = subprocess.Popen(["sleep", "600"], pass_fds=(lock.fileno(),))
+            lock.write(f"{left.pid}\n")
+        (outcome,) = measurer.measure(some(1))
+    assert outcome.ok
+    assert left.wait(10) == -signal.SIGKILL
 
 
 def test_two_names_for_one_road_only(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ class Board:
         wrapper: see Host.
         folder: see Host.
         work: folder here for what is linked.
+        name: of our folder in that folder, the same for every client of the board: what one left
+            behind, another finds.
     """
 
     transport: Transport
@@ -99,6 +101,7 @@ class Board:
     wrapper: str
     folder: str
     work: Path
+    name: str
     _place: str = ""  # folder on the board, once it was reached
     _sent: set[str] = field(default_factory=set)
 
@@ -162,17 +165,15 @@ class Board:
 
     def leave(self) -> None:
         """Remove the folder from the board."""
-        if self._place:
-            with suppress(ConnectionLost):
-                self.transport.run(f"rm -rf {shlex.quote(self._place)}", SHORT)
+        with suppress(ConnectionLost):
+            self.transport.run(f'rm -rf "{self.folder}/{self.name}"', SHORT)
 
     def _arrive(self) -> None:
         """Make a folder on the board; after a restart it may be gone, and what was in it."""
-        token = f"tvmconv-{secrets.token_hex(6)}"
-        line = f'umask 077 && mkdir -p "{self.folder}/{token}" && cd "{self.folder}/{token}" && pwd'
-        done = self.transport.run(line, SHORT)
-        lines = done.out.decode(errors="replace").split()
-        if done.status or not lines or not lines[-1].endswith(token):
+        path = f'"{self.folder}/{self.name}"'
+        done = self.transport.run(f"umask 077 && mkdir -p {path} && cd {path} && pwd", SHORT)
+        lines = done.out.decode(errors="replace").splitlines()
+        if done.status or not lines or not lines[-1].endswith(self.name):
             raise self._problem("no folder can be made", done)
         self._place, self._sent = lines[-1], set()
 
@@ -267,10 +268,11 @@ class BoardMeasurer(ClientPool):
                 work = folder / f"board{number}"
                 work.mkdir()
                 transport = host.open(Path(tempfile.gettempdir()) / f"tvmconv-{os.getpid()}-%C")
-                client = partial(
-                    Board, transport, target, programs, host.wrapper, host.folder, work
+                options = (host.wrapper, host.folder, work, f"tvmconv-{secrets.token_hex(6)}")
+                client = partial(Board, transport, target, programs, *options)
+                made.append(
+                    ClientDevice(host.name, client, batch=batch, allowance=ALLOWANCE, leaves=True)
                 )
-                made.append(ClientDevice(host.name, client, batch=batch, allowance=ALLOWANCE))
             return made
 
         super().__init__(

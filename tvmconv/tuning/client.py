@@ -68,7 +68,13 @@ class ClientDevice:
     """A device through its client; see slots.Device."""
 
     def __init__(
-        self, name: str, client: Callable[[], Client], *, batch: int, allowance: float
+        self,
+        name: str,
+        client: Callable[[], Client],
+        *,
+        batch: int,
+        allowance: float,
+        leaves: bool = False,
     ) -> None:
         """Remember how to reach it; nothing is connected yet.
 
@@ -77,16 +83,18 @@ class ClientDevice:
             client: makes the client, in its process.
             batch: how many candidates a request may have.
             allowance: seconds for connecting and copying.
+            leaves: whether a client has something to take back at the end.
         """
         self.name = name
         self.cores: frozenset[int] = frozenset()
         self.batch = batch
         self.connection: Connection | None = None
         self.deadline = float("inf")
-        self._client, self._allowance = client, allowance
+        self._client, self._allowance, self._leaves = client, allowance, leaves
         self._process: Any = None
+        self._used = False
 
-    def give(self, request: Request | AskFacts, timeout: float) -> None:
+    def give(self, request: Request | AskFacts | Leave, timeout: float) -> None:
         """Start on a request; connecting and copying have time of their own."""
         if self._process is None or not self._process.is_alive():
             self.kill()
@@ -96,6 +104,7 @@ class ClientDevice:
             self._process = context.Process(target=_serve, args=arguments, daemon=True)
             self._process.start()
             inner.close()
+        self._used = True
         self.deadline = time.monotonic() + timeout + self._allowance
         assert self.connection is not None
         self.connection.send(request)
@@ -155,11 +164,14 @@ class ClientDevice:
         self.deadline = float("inf")
 
     def close(self) -> None:
-        """Let an idle client leave the device as it was, then drop the connection."""
-        if self.connection is not None and self.deadline == float("inf"):
+        """Leave the device as it was, with a new client where the last one is busy or gone."""
+        if self._used and self._leaves:
+            if self.deadline < float("inf"):
+                self.kill()
             with suppress(OSError):
-                self.connection.send(Leave())
+                self.give(Leave(), 0.0)
                 self._process.join(LEAVE)
+        self._used = False
         self.kill()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -207,4 +208,6 @@ def _too_late(number: int, frame: object) -> None:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
+    # TVM's own checks read "Check failed: (its C++) is false: what is wrong".
+    text = re.sub(r"^Check failed: .*? is false: ", "", lines[-1]) if lines else ""
+    return f"{type(error).__name__}: {text}"[:500]
