@@ -318,11 +318,7 @@ def host() -> Target:
 @cache
 def host_features() -> frozenset[str]:
     """CPU flags of the running machine; empty where /proc/cpuinfo does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    return features_of(text) | _sve_length()
+    return features_of(_cpuinfo()) | _sve_length()
 
 
 def _sve_length() -> frozenset[str]:
@@ -337,11 +333,14 @@ def _sve_length() -> frozenset[str]:
 @cache
 def host_cores() -> frozenset[str]:
     """The kinds of cores of the running machine, as ``Target.cpu_part``; empty where unknown."""
+    return cores_of(_cpuinfo())
+
+
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return frozenset()
-    return cores_of(text)
+        return ""
 
 
 def cores_of(cpuinfo: str) -> frozenset[str]:

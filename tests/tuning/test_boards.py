@@ -16,6 +16,7 @@ from tests.tuning import broken
 from tests.tuning.flaky import HERE, Death, FlakyHost
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
+from tvmconv.tuning import boards
 from tvmconv.tuning.boards import BoardMeasurer, Host
 from tvmconv.tuning.measure import Outcome, Trial
 from tvmconv.tuning.records import read_records
@@ -195,6 +196,19 @@ def test_tuning_resumes_and_serves_compile(folder: Path, tmp_path: Path) -> None
     assert len({record.cpu for record in records}) == 1
     assert tc.compile(SPEC, TARGET, records=path).tier == "tuned"
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(boards.KEPT_BYTES, 2), (1, 1)])
+def test_tensors_stay_while_there_is_room(
+    limit: int, kept: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "KEPT_BYTES", limit)
+    other = Task(tc.conv1d((1, 8, 40), 8, 3), TARGET)
+    general = get_template("x86.general")
+    with BoardMeasurer(TARGET, [Host("here", HERE, folder=str(folder))]) as measurer:
+        for trial in (*some(1), Trial(other, general.id, general.default(other))):
+            assert measurer.measure([trial])[0].ok
+        assert len(list(folder.glob("*/*.operands"))) == kept
 
 
 def test_an_interrupted_run_leaves_nothing_behind(folder: Path) -> None:

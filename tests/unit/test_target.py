@@ -247,3 +247,12 @@ def test_llvm_knows_the_cpu(target_id: str) -> None:
     loaded = load(target_id)
     cpus = tvm.get_global_func("target.llvm_get_cpu_archlist")(tvm.target.Target(loaded.tvm()))
     assert loaded.mcpu in set(map(str, cpus))
+
+
+def test_host_is_the_target_of_its_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pi3, pi4 and aarch64 ask for the same instruction sets."""
+    monkeypatch.setattr("tvmconv.target.host_features", lambda: frozenset({"fp", "asimd"}))
+    monkeypatch.setattr("tvmconv.target.this_machine", lambda: "aarch64")
+    for cores, expected in (({"0x41:0xd08"}, "pi4"), ({"0x41:0xd03"}, "pi3"), ((), "aarch64")):
+        monkeypatch.setattr("tvmconv.target.host_cores", lambda cores=cores: frozenset(cores))
+        assert host.__wrapped__().id == expected

@@ -52,6 +52,8 @@ SHORT = 20.0
 SLOWEST = 100_000
 # For all that comes before and after the candidates: signing in, tensors of the largest layers.
 ALLOWANCE = 120.0
+# Tensors that stay on a board: `/tmp` is memory on some, and a search returns to its layers.
+KEPT_BYTES = 64 << 20
 FULL = "No space left on device"
 
 
@@ -103,7 +105,7 @@ class Board:
     work: Path
     name: str
     _place: str = ""  # folder on the board, once it was reached
-    _sent: set[str] = field(default_factory=set)
+    _sent: dict[str, int] = field(default_factory=dict)  # tensors there, and their bytes
 
     def facts(self) -> Facts:
         """What the board is.
@@ -175,7 +177,7 @@ class Board:
         lines = done.out.decode(errors="replace").splitlines()
         if done.status or not lines or not lines[-1].endswith(self.name):
             raise self._problem("no folder can be made", done)
-        self._place, self._sent = lines[-1], set()
+        self._place, self._sent = lines[-1], {}
 
     def _send(self, request: Request) -> None:
         """Copy the program, and the tensors unless they are there."""
@@ -183,14 +185,21 @@ class Board:
         elems = result_elems(answers)
         program = self.programs.link(request.artifacts, elems, self.work / "batch")
         if name not in self._sent:
-            if self._sent:
-                self._run("rm -f *.operands", SHORT)
-                self._sent = set()
             write_operands(answers, self.work / name)
+            self._make_room((self.work / name).stat().st_size)
             self._copy(self.work / name, name)
+            self._sent[name] = (self.work / name).stat().st_size
             (self.work / name).unlink()
-            self._sent.add(name)
         self._copy(program, "batch")
+
+    def _make_room(self, size: int) -> None:
+        """Remove the tensors that were sent first, until ``size`` bytes more are not too many."""
+        old: list[str] = []
+        while self._sent and sum(self._sent.values()) + size > KEPT_BYTES:
+            old.append(next(iter(self._sent)))
+            del self._sent[old[-1]]
+        if old:
+            self._run(f"rm -f {' '.join(old)}", SHORT)
 
     def _copy(self, file: Path, name: str) -> None:
         seconds = SHORT + file.stat().st_size / SLOWEST

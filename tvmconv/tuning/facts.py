@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,8 +47,8 @@ class Facts:
 
     @property
     def label(self) -> str:
-        """The device in records: boards of one kind have the same, whatever their address."""
-        return self.model or f"{self.machine} {self.core:#x}"
+        """The device in records: the same for boards of one kind, whatever address and revision."""
+        return re.sub(r" Rev [\d.]+$", "", self.model) or f"{self.machine} {self.core:#x}"
 
     def check(self, name: str, target: Target) -> None:
         """Make sure that it can run a target's code.
