@@ -25,6 +25,7 @@ from tvmconv.tuning.tune import tune
 SPEC = tc.conv2d((1, 16, 12, 12), 16, 3, padding=1)
 HOST = load("host")
 KEY = "loopback"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -39,9 +40,11 @@ class Fleet:
         self.servers[number].wait()
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start(*command: str) -> subprocess.Popen[bytes]:
+    """A module's command, on loopback."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"tvm.exec.{module}", "--host", "127.0.0.1", *arguments],
+        [sys.executable, "-m", *command, "--host", "127.0.0.1"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -51,18 +54,17 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
+    """One of the servers is TVM's, the other ours."""
     port = 19000 + os.getpid() % 4000
-    started = [start("rpc_tracker", "--port", str(port), "--port-end", str(port + 1))]
+    ports = [str(port + number) for number in range(4)]
+    started = [start("tvm.exec.rpc_tracker", "--port", ports[0], "--port-end", ports[1])]
     try:
         tracker = Address("127.0.0.1", port, KEY, is_tracker=True)
         _wait_for(tracker, 0)
-        for number in range(2):
-            first = str(port + 10 * (number + 1))
-            last = str(port + 10 * (number + 1) + 9)
-            ports = ("--port", first, "--port-end", last)
-            started.append(
-                start("rpc_server", *ports, "--tracker", f"127.0.0.1:{port}", "--key", KEY)
-            )
+        known = ("--tracker", f"127.0.0.1:{port}", "--key", KEY)
+        plain = ("tvm.exec.rpc_server", "--port", ports[1], "--port-end", ports[2])
+        started.append(start(*plain, *known))
+        started.append(start("tvmconv", "device", "serve", "--port", ports[3], *known))
         _wait_for(tracker, 2)
         yield Fleet(tracker, started[1:])
     finally:

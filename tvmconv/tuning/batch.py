@@ -43,6 +43,8 @@ HERE: Final = Path(__file__).parent
 # Work before the first sample of a program, so that a governor which raises the clock on demand
 # has done so; Linux's `ondemand` looks every 10 to 100 ms.
 WARM_SECONDS: Final = 0.2
+# Candidates of a program, as in batch.c.
+MOST: Final = 64
 MAGIC: Final = b"TVCR"
 MACHINE, BEGUN, ANSWER, SAME, TIMES, FAILED, END = range(1, 8)
 TIMED_OUT, REFUSED = -1, -2

@@ -23,6 +23,7 @@ from tvmconv.errors import ArgumentError, DeviceFull, DeviceUnreachable, TargetE
 from tvmconv.tuning.batch import (
     END,
     MACHINE,
+    MOST,
     WARM_SECONDS,
     Programs,
     arguments,
@@ -258,13 +259,15 @@ class BoardMeasurer(ClientPool):
             batch: candidates of one program.
 
         Raises:
-            ArgumentError: a host that makes no sense.
+            ArgumentError: a host or a batch that makes no sense.
             EnvironmentProblem: nothing here links static programs for the target.
             BuildFailed: the compiler refused.
             TargetError: the target has no system that runs programs.
         """
         if not hosts:
             raise ArgumentError("hosts", (), "at least one board")
+        if not 1 <= batch <= MOST:
+            raise ArgumentError("batch", batch, f"1 to {MOST}")
         if target.system != "linux":
             raise TargetError(f"{target.id} has no Linux, whose programs are copied to boards")
         compiler = find_compiler(target, static=True)
