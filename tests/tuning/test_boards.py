@@ -5,7 +5,7 @@ import logging
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from tests.tuning.flaky import HERE, Death, FlakyHost
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
 from tvmconv.tuning import boards
+from tvmconv.tuning.batch import Programs
 from tvmconv.tuning.boards import BoardMeasurer, Host
+from tvmconv.tuning.candidate import Artifact
 from tvmconv.tuning.measure import Outcome, Trial
 from tvmconv.tuning.records import read_records
 from tvmconv.tuning.space_points import sample_valid
@@ -267,6 +269,31 @@ def test_a_board_without_space(folder: Path, tmp_path: Path) -> None:
     refused = pytest.raises(tc.DeviceFull, match="full: probe cannot be copied")
     with BoardMeasurer(TARGET, [Host("full", transport, folder=str(folder))]) as measurer, refused:
         measurer.connect()
+
+
+def test_a_board_that_forbids_programs(folder: Path, tmp_path: Path) -> None:
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text("#!/bin/sh\necho 'sh: ./probe: Permission denied' >&2\nexit 126\n")
+    wrapper.chmod(0o700)
+    refused = pytest.raises(tc.DeviceError, match=r"no place for programs: .*--folder")
+    host = Host("locked", HERE, str(wrapper), str(folder))
+    with BoardMeasurer(TARGET, [host]) as measurer, refused:
+        measurer.connect()
+
+
+def test_a_candidate_that_does_not_link_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Programs.link
+
+    def refuse(self: Programs, artifacts: Sequence[Artifact], y_elems: int, out: Path) -> Path:
+        if any(Path(artifact.path).name == "2.o" for artifact in artifacts):
+            raise tc.BuildFailed("undefined symbol: expf")
+        return link(self, artifacts, y_elems, out)
+
+    monkeypatch.setattr(Programs, "link", refuse)
+    with BoardMeasurer(TARGET, [Host("here", HERE)]) as measurer:
+        outcomes = measurer.measure(some(4))
+    assert [outcome.status for outcome in outcomes] == ["ok", "build_failed", "ok", "ok"]
+    assert outcomes[1].message == "undefined symbol: expf"
 
 
 def test_nothing_here_links_for_the_board(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,20 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.compilers import find_compiler
-from tvmconv.errors import ArgumentError, DeviceFull, DeviceUnreachable, TargetError
+from tvmconv.errors import (
+    ArgumentError,
+    BuildFailed,
+    DeviceError,
+    DeviceFull,
+    DeviceUnreachable,
+    TargetError,
+)
 from tvmconv.tuning.batch import (
     END,
     MACHINE,
@@ -115,6 +122,7 @@ class Board:
             DeviceUnreachable: no connection.
             WrongDevice: it cannot run the target's programs.
             DeviceFull: no space there.
+            DeviceError: no programs may be started there.
         """
         try:
             self._arrive()
@@ -130,8 +138,11 @@ class Board:
             facts = Facts.parse(said[0].content.decode(errors="replace"))
             facts.check(self.transport.name, self.target)
             return facts
-        found = self.transport.run("uname -m", SHORT).out.decode(errors="replace").strip()
         reason = (done.err.splitlines() or [f"status {done.status}"])[-1]
+        if "Permission denied" in reason:
+            where = f"{self.transport.name}: {self._place} is no place for programs"
+            raise DeviceError(f"{where}: {reason}. Name another folder (`--folder`)")
+        found = self.transport.run("uname -m", SHORT).out.decode(errors="replace").strip()
         error = of_another_machine(self.transport.name, found, self.target)
         raise type(error)(f"{error}. The program did not start: {reason}")
 
@@ -142,6 +153,11 @@ class Board:
             if not self._place:
                 self._arrive()
             self._send(request)
+        except BuildFailed as error:
+            if len(request.artifacts) == 1:
+                return [Outcome("build_failed", str(error))]
+            # Whose fault it is shows when each is linked alone; the others will come again.
+            return self.answer(replace(request, artifacts=request.artifacts[:1]))
         except (ConnectionLost, DeviceFull, DeviceUnreachable) as error:
             self._place = ""
             return [Outcome("device_lost", f"{name}: {error}", begun=False)]
