@@ -43,7 +43,7 @@ def emulated(target_id: str, folder: Path, *, cpu: str = "") -> Host:
 @pytest.mark.parametrize("target_id", ["pi4", "armv7"])
 def test_two_layers_are_tuned(target_id: str, tmp_path: Path) -> None:
     board, path = emulated(target_id, tmp_path), tmp_path / "records.jsonl"
-    result = tc.tune(SPECS, target_id, trials=4, records=path, ssh=board)
+    result = tc.tune(SPECS, target_id, trials=4, records=path, ssh=board, algorithm="direct")
     assert result.stopped == "budget"
     assert all(layer.final for layer in result.layers)
     records, problems = read_records(path)
@@ -54,7 +54,7 @@ def test_two_layers_are_tuned(target_id: str, tmp_path: Path) -> None:
     assert all(1e-6 < second < 10 for record in records for second in record.seconds)
     for spec in SPECS:
         assert tc.compile(spec, target_id, records=path).tier == "tuned"
-    again = tc.tune(SPECS, target_id, trials=1, records=path, ssh=board)
+    again = tc.tune(SPECS, target_id, trials=1, records=path, ssh=board, algorithm="direct")
     assert again.layers[0].trials + again.layers[1].trials == len(trials) + again.trials
 
 
