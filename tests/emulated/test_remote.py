@@ -100,8 +100,15 @@ def test_two_servers_one_of_which_is_killed(rpc_board: Path, tmp_path: Path) -> 
                 kill(other)
 
         servers = [f"127.0.0.1:{port}" for port in ports]
-        options = {"algorithm": "direct", "rpc": servers, "on_event": watch}
-        result = tc.tune(SPECS, "pi4", trials=4, records=path, **options)
+        result = tc.tune(
+            SPECS,
+            "pi4",
+            trials=4,
+            records=path,
+            algorithm="direct",
+            rpc=servers,
+            on_event=watch,
+        )
         assert own.poll() is None
     assert result.stopped == "budget"
     assert all(layer.final for layer in result.layers)
