@@ -31,20 +31,22 @@ def fold_batch_norm(
             "batch_norm", "a tuple", "only a spec with bias=True can hold its shift"
         )
     mean, variance, gamma, beta, eps = batch_norm
-    plain, _ = tensors.dense("weight", weight, spec.weight_shape)
+    dtype = np.dtype(spec.dtype)
+    plain, _ = tensors.dense("weight", weight, spec.weight_shape, dtype)
     vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta, "bias": bias}
     m, v, g, b, start = (
-        np.zeros(spec.oc) if value is None else _vector(name, value, spec.oc)
+        np.zeros(spec.oc) if value is None else _vector(name, value, spec.oc, dtype)
         for name, value in vectors.items()
     )
     axis = 0 if spec.weight_layout == "OI" else 1
     # Only a transposed convolution keeps its groups on the axis of the inputs.
     groups = spec.groups if spec.op == "conv_transpose" else 1
-    return fold(_as_numpy(plain), start, (m, v, g, b, eps), axis, groups)
+    folded = fold(_as_numpy(plain), start, (m, v, g, b, eps), axis, groups)
+    return folded[0].astype(dtype, copy=False), folded[1].astype(dtype, copy=False)
 
 
-def _vector(name: str, value: Tensor, oc: int) -> NDArray[np.float64]:
-    return _as_numpy(tensors.dense(name, value, (oc,))[0]).astype(np.float64)
+def _vector(name: str, value: Tensor, oc: int, dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    return _as_numpy(tensors.dense(name, value, (oc,), dtype)[0]).astype(np.float64)
 
 
 def _as_numpy(value: Tensor) -> NDArray[Any]:

@@ -84,12 +84,34 @@ class ProgramFailed(TvmconvError):
     """A program with kernels that ended badly: by a signal, out of time, or with an error code."""
 
 
+class DeviceFault(ProgramFailed):
+    """Device code that a GPU would refuse, or that leaves its answer to chance.
+
+    Attributes:
+        kind: "bounds", "misaligned", "race", "async", "divergence", "deadlock" or "launch".
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        """Take what it is in one word, and in a sentence that says where."""
+        super().__init__(text)
+        self.args = (kind, text)
+        self.kind = kind
+
+
+class EmulationGap(TvmconvError):
+    """Device code with something that the emulator has no model for, such as an instruction."""
+
+
 class EnvironmentProblem(TvmconvError):
     """The machine lacks something, such as a C compiler or a fitting pair of TVM and its FFI."""
 
 
 class DeviceError(TvmconvError):
-    """A device that cannot be measured on."""
+    """A GPU or a board that is not there, runs no code of this kind, has no memory, or failed."""
+
+
+class DeviceCrashed(DeviceError):
+    """A kernel that failed so badly that this process can use the GPU no more."""
 
 
 class DeviceUnreachable(DeviceError):

@@ -8,7 +8,8 @@
 | borders   | wrong padding                                                      |
 | nonfinite | reading what torch does not read; a NaN dropped by an activation   |
 
-Everything is numpy and depends only on the spec and the seed.
+Everything is numpy and depends only on the spec and the seed. The values are of the spec's dtype;
+those of the exact fills have few enough bits for float16.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def impulses(spec: ConvSpec, seed: int = 0) -> Operands:
         return rng.integers(-4, 4, shape, endpoint=True).astype(np.float32)
 
     operands = _fill(spec, rng, values, x, EXACT_OFFSET_STEP)
-    weight = ramp.reshape(spec.weight_shape).astype(np.float32)
+    weight = ramp.reshape(spec.weight_shape).astype(spec.dtype)
     return replace(operands, weight=weight)
 
 
@@ -124,18 +125,23 @@ def _fill(
     x: Array,
     offset_step: float,
 ) -> Operands:
-    channels = (spec.oc,)
+    channels, dtype = (spec.oc,), spec.dtype
+
+    def stored(array: Array) -> Array:
+        return array.astype(dtype, copy=False)
+
     # Powers of two keep integers exact and normal data well scaled, whichever way it is folded.
     powers = np.array([-2.0, -1.0, 0.5, 1.0, 2.0], np.float32)
+    offsets, masks = spec.offset_shape, spec.mask_shape
     return Operands(
-        x=x,
-        weight=values(spec.weight_shape),
-        bias=values(channels) if spec.bias else None,
-        scale=rng.choice(powers, channels) if spec.scale_shift else None,
-        shift=values(channels) if spec.scale_shift else None,
-        residual=values(spec.out_shape) if spec.residual else None,
-        offset=_offsets(rng, spec.offset_shape, offset_step) if spec.op == "deform_conv" else None,
-        mask=_masks(rng, spec.mask_shape, offset_step) if spec.mask else None,
+        x=stored(x),
+        weight=stored(values(spec.weight_shape)),
+        bias=stored(values(channels)) if spec.bias else None,
+        scale=stored(rng.choice(powers, channels)) if spec.scale_shift else None,
+        shift=stored(values(channels)) if spec.scale_shift else None,
+        residual=stored(values(spec.out_shape)) if spec.residual else None,
+        offset=stored(_offsets(rng, offsets, offset_step)) if offsets else None,
+        mask=stored(_masks(rng, masks, offset_step)) if masks else None,
     )
 
 

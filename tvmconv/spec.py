@@ -9,7 +9,9 @@ v = v + residual; y = activation(v)``, each only when the spec asks for it.
 
 from __future__ import annotations
 
+import math
 import operator
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -111,7 +113,7 @@ class ConvSpec:
         for name in ("flip", "bias", "scale_shift", "residual", "mask"):
             if not isinstance(getattr(self, name), bool):
                 raise SpecError(name, getattr(self, name), "True or False")
-        self._set("pad_value", as_float("pad_value", self.pad_value))
+        self._set("pad_value", as_stored("pad_value", self.pad_value, self.dtype))
         args = tuple(as_float("activation_args", value) for value in self.activation_args)
         self._set("activation_args", args)
         for name, allowed in (
@@ -319,6 +321,17 @@ def as_ints(name: str, values: Iterable[SupportsIndex]) -> Size:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise SpecError(name, values, "a tuple of ints, one per axis")
     return tuple(as_int(name, value) for value in values)
+
+
+def as_stored(name: str, value: float, dtype: str) -> float:
+    """Return a float as float16 tensors hold it; of other dtypes as it is."""
+    number = as_float(name, value)
+    if dtype != "float16" or not math.isfinite(number):
+        return number
+    try:
+        return float(struct.unpack("e", struct.pack("e", number))[0])
+    except OverflowError:
+        raise SpecError(name, value, "at most 65504 in float16, or an infinity") from None
 
 
 def as_float(name: str, value: float) -> float:

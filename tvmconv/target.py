@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from tvmconv.cuda.arch import pick_code
 from tvmconv.errors import TargetError
+from tvmconv.gpu import Gpu, capability, closest
 
 FAMILIES = ("x86", "arm", "riscv", "cuda")
 FLOAT_ABIS = ("", "hard", "soft")
@@ -78,12 +80,12 @@ class Target:
         triple: compiler triple, e.g. "x86_64-linux-gnu".
         mcpu: LLVM's name of the CPU or level.
         cpu_features: flags that the running CPU must have, as /proc/cpuinfo spells them.
-        lanes: float32 values in one vector register.
-        registers: vector registers that one kernel can use.
+        lanes: float32 values in one vector register; threads of a warp.
+        registers: vector registers that one kernel can use; registers of a GPU's thread.
         fma: whether multiply and add are one instruction.
-        l1_bytes: data cache per core.
-        l2_bytes: second-level cache per core.
-        cores: cores to assume when the device itself cannot be asked.
+        l1_bytes: data cache per core; of a GPU's SM, shared memory included.
+        l2_bytes: second-level cache per core; the whole GPU's.
+        cores: cores to assume when the device itself cannot be asked; SMs.
         description: one line for ``tvmconv targets``.
         mattr: instruction sets for LLVM beyond those of mcpu ("+neon", "+v").
         mabi: LLVM's calling convention where the triple does not decide ("lp64d").
@@ -93,6 +95,7 @@ class Target:
         cpu_part: the core that `mcpu` describes, as "CPU implementer" and "CPU part" of
             /proc/cpuinfo: "0x41:0xd08". A library of several targets prefers the one made for its
             core; empty where many cores are meant, or the system does not tell programs.
+        gpu: limits and rates of a GPU; None for processors.
         sve_bits: bits of SVE's vectors that a kernel may count on; 0 where it uses NEON.
     """
 
@@ -115,6 +118,7 @@ class Target:
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
     cpu_part: str = ""
+    gpu: Gpu | None = None
     sve_bits: int = 0
 
     def __post_init__(self) -> None:
@@ -147,6 +151,9 @@ class Target:
             raise TargetError(f"target {self.id}: sve_bits", self.sve_bits, allowed)
         if self.lanes & (self.lanes - 1):
             raise TargetError(f"target {self.id}: lanes", self.lanes, "a power of two")
+        if (self.gpu is not None) != (self.family == "cuda"):
+            allowed = "a table exactly where the family is cuda"
+            raise TargetError(f"target {self.id}: gpu", self.gpu, allowed)
 
     def tvm(self, *, scalable: bool = True) -> dict[str, Any]:
         """The dictionary that ``tvm.target.Target`` takes.
@@ -155,6 +162,16 @@ class Target:
         lanes for loops over scalable vectors there, and makes scalar code of them. LLVM needs no
         such thing, so code generation is told the truth.
         """
+        if self.gpu is not None:
+            return {
+                "kind": "cuda",
+                "arch": self.mcpu,
+                "thread_warp_size": self.lanes,
+                "max_num_threads": self.gpu.threads_per_block,
+                "max_threads_per_block": self.gpu.threads_per_block,
+                "max_shared_memory_per_block": self.gpu.shared_bytes_per_block_optin,
+                "registers_per_block": self.gpu.registers_per_sm,
+            }
         found: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
         attributes = [a for a in self.mattr if scalable or a not in _SCALABLE]
         if attributes:
@@ -216,7 +233,10 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """True when kernels for this target can run in this process."""
+        """True when kernels for this target can run in this process, or on its machine's GPU."""
+        if self.gpu is not None:
+            here = capability()
+            return here is not None and pick_code([self.isa], here) is not None
         return self.is_this_machine and not self.missing_features
 
     @property
@@ -234,9 +254,8 @@ def ids() -> tuple[str, ...]:
     return tuple(sorted(Path(f.name).stem for f in files if f.name.endswith(".toml")))
 
 
-@cache
 def load(target: str | Target = "host") -> Target:
-    """The target of an id, or the best one for this machine when the id is "host".
+    """The target of an id; of this machine for "host", of its GPU for "cuda".
 
     Raises:
         TargetError: when there is no such target or its file has wrong fields.
@@ -245,10 +264,17 @@ def load(target: str | Target = "host") -> Target:
         return target
     if target == "host":
         return host()
+    if target == "cuda":
+        return _described(closest(capability(), tuple(i for i in ids() if i.startswith("sm_"))))
     if target not in ids():
-        raise TargetError("target", target, ", ".join(("host", *ids())))
-    text = (resources.files("tvmconv.targets") / f"{target}.toml").read_text(encoding="utf-8")
-    return from_toml(target, text)
+        raise TargetError("target", target, ", ".join(("host", "cuda", *ids())))
+    return _described(target)
+
+
+@cache
+def _described(target_id: str) -> Target:
+    text = (resources.files("tvmconv.targets") / f"{target_id}.toml").read_text(encoding="utf-8")
+    return from_toml(target_id, text)
 
 
 def from_toml(target_id: str, text: str) -> Target:
@@ -258,24 +284,26 @@ def from_toml(target_id: str, text: str) -> Target:
     except tomllib.TOMLDecodeError as error:
         raise TargetError(f"target {target_id}: not valid TOML: {error}") from error
     where = f"target {target_id}"
-    tables: dict[str, Any] = {}
-    if "toolchain" in data:
-        tables["toolchain"] = _table(f"{where}: toolchain", data.pop("toolchain"), Toolchain)
-    if "emulator" in data:
-        tables["emulator"] = _table(f"{where}: emulator", data.pop("emulator"), Emulator)
-    values = _fields(f"{where}: ", data, Target, {"id", "toolchain", "emulator"})
-    tables.setdefault("toolchain", Toolchain(zig=str(data["triple"]), gcc=str(data["triple"])))
+    tables: dict[str, Any] = {
+        name: _table(f"{where}: {name}", data.pop(name), kind)
+        for name, kind in _TABLES.items()
+        if name in data
+    }
+    values = _fields(f"{where}: ", data, Target, {"id", *_TABLES})
+    # Nothing compiles C for a GPU alone.
+    compilers = Toolchain() if "gpu" in tables else Toolchain(data["triple"], data["triple"])
+    tables.setdefault("toolchain", compilers)
     return Target(id=target_id, **values, **tables)
 
 
-_Table = TypeVar("_Table", Toolchain, Emulator)
+_TABLES: dict[str, type] = {"toolchain": Toolchain, "emulator": Emulator, "gpu": Gpu}
 
 
-def _table(where: str, data: Any, kind: type[_Table]) -> _Table:
+def _table(where: str, data: Any, kind: type) -> Any:
     if not isinstance(data, dict):
         raise TargetError(where, data, "a table")
     values = _fields(f"{where}.", data, kind, set())
-    for name, value in values.items():
+    for name, value in values.items() if kind is not Gpu else ():
         texts = value if name.endswith("_flags") else (value,)
         if not all(isinstance(text, str) for text in texts):
             raise TargetError(f"{where}.{name}", value, "a text, or texts where it is a list")
@@ -305,7 +333,7 @@ def host() -> Target:
     Raises:
         TargetError: when no description fits this machine.
     """
-    fitting = [t for t in map(load, ids()) if t.runs_here]
+    fitting = [t for t in map(load, ids()) if t.gpu is None and t.runs_here]
     if not fitting:
         raise TargetError("target", f"host ({platform.machine()})", ", ".join(ids()))
     parts = host_cores()
@@ -319,15 +347,6 @@ def host() -> Target:
 def host_features() -> frozenset[str]:
     """CPU flags of the running machine; empty where /proc/cpuinfo does not tell."""
     return features_of(_cpuinfo()) | _sve_length()
-
-
-def _sve_length() -> frozenset[str]:
-    """What /proc/cpuinfo does not tell of SVE: vectors of 256 bits or more."""
-    try:
-        length = int(Path("/proc/sys/abi/sve_default_vector_length").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset({"sve256"} if length >= 32 else ())
 
 
 @cache
@@ -349,6 +368,15 @@ def cores_of(cpuinfo: str) -> frozenset[str]:
     makers = [value for name, value in found if name == "implementer"]
     parts = [value for name, value in found if name == "part"]
     return frozenset(f"{maker}:{part}" for maker, part in zip(makers, parts, strict=False))
+
+
+def _sve_length() -> frozenset[str]:
+    """What /proc/cpuinfo does not tell of SVE: vectors of 256 bits or more."""
+    try:
+        length = int(Path("/proc/sys/abi/sve_default_vector_length").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset({"sve256"} if length >= 32 else ())
 
 
 def features_of(cpuinfo: str) -> frozenset[str]:

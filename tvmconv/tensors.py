@@ -1,6 +1,7 @@
 """Tensors from outside: numpy arrays and torch tensors of any stride, checked and made plain.
 
-Kernels read dense float32 in the memory order of the spec's layout, at any 4-byte aligned address.
+Kernels read dense float32 (or float16) in the memory order of the spec's layout, at any address
+that is a multiple of the element.
 What is already so is used in place; anything else is copied, and what cannot be meant is refused.
 """
 
@@ -18,6 +19,7 @@ from tvmconv.errors import ArgumentError
 from tvmconv.pages import LARGE_ELEMS, lend
 
 FLOAT32 = np.dtype(np.float32)
+FLOAT16 = np.dtype(np.float16)
 # Kernel stores are whole vectors; an AVX-512 store that straddles two cache lines costs two.
 ALIGNMENT_BYTES = 64
 
@@ -52,60 +54,65 @@ def is_torch(value: Tensor) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def dense(name: str, value: Tensor, shape: Shape) -> tuple[Tensor, int]:
-    """A dense float32 tensor of this shape and its address; a view when that suffices.
+def dense(
+    name: str, value: Tensor, shape: Shape, dtype: np.dtype[Any] = FLOAT32
+) -> tuple[Tensor, int]:
+    """A dense tensor of this shape and type and its address; a view when that suffices.
 
     Raises:
         ArgumentError: wrong kind, dtype, device or shape.
     """
     if (
         type(value) is np.ndarray
-        and value.dtype is FLOAT32
+        and value.dtype is dtype
         and value.shape == shape
         and value.flags.c_contiguous
     ):
         at = address(value)
-        if not at % 4:
+        if not at % dtype.itemsize:
             return value, at
     if is_torch(value):
-        return _dense_torch(name, value, shape)
+        return _dense_torch(name, value, shape, dtype)
     if not isinstance(value, np.ndarray):
         kind = type(value).__name__
         raise ArgumentError(name, kind, "a numpy array or a torch tensor")
-    if value.dtype != FLOAT32 or not value.dtype.isnative:
-        raise ArgumentError(f"{name}.dtype", str(value.dtype), "float32")
+    if value.dtype != dtype or not value.dtype.isnative:
+        raise ArgumentError(f"{name}.dtype", str(value.dtype), str(dtype))
     if value.shape != shape:
         raise ArgumentError(f"{name}.shape", value.shape, str(shape))
     plain = value if value.flags.c_contiguous and value.flags.aligned else value.copy(order="C")
     return plain, address(plain)
 
 
-def _dense_torch(name: str, value: Tensor, shape: Shape) -> tuple[Tensor, int]:
+def _dense_torch(
+    name: str, value: Tensor, shape: Shape, dtype: np.dtype[Any]
+) -> tuple[Tensor, int]:
     torch = sys.modules["torch"]
+    wanted = torch.float32 if dtype is FLOAT32 else torch.float16
     if (
         value.is_cpu
-        and value.dtype is torch.float32
+        and value.dtype is wanted
         and value.layout is torch.strided
         and value.shape == shape
         and value.is_contiguous()
         and not value.is_neg()
     ):
         at = int(value.data_ptr())
-        if not at % 4:
+        if not at % dtype.itemsize:
             return value, at
     if value.device.type != "cpu":
         raise ArgumentError(f"{name}.device", str(value.device), "cpu")
     if value.layout != torch.strided:
         raise ArgumentError(f"{name}.layout", str(value.layout), "torch.strided")
-    if value.dtype != torch.float32:
-        raise ArgumentError(f"{name}.dtype", str(value.dtype), "torch.float32")
+    if value.dtype != wanted:
+        raise ArgumentError(f"{name}.dtype", str(value.dtype), str(wanted))
     if tuple(value.shape) != shape:
         raise ArgumentError(f"{name}.shape", tuple(value.shape), str(shape))
     plain = value.detach()
     if plain.is_conj() or plain.is_neg():
         plain = plain.resolve_conj().resolve_neg()
     plain = plain.contiguous()
-    if plain.data_ptr() % 4:
+    if plain.data_ptr() % dtype.itemsize:
         plain = plain.clone()
     return plain, int(plain.data_ptr())
 
@@ -128,13 +135,16 @@ def check_out(value: Tensor, shape: Shape, like_torch: bool) -> tuple[Tensor, in
     return plain, at
 
 
-def empty_numpy(shape: Shape, elems: int) -> tuple[NDArray[np.float32], int]:
+def empty_numpy(
+    shape: Shape, elems: int, dtype: np.dtype[Any] = FLOAT32
+) -> tuple[NDArray[Any], int]:
     """An uninitialised array at a cache line's start, and its address."""
-    wanted = elems + ALIGNMENT_BYTES // 4
-    room = np.empty(wanted, FLOAT32) if elems < LARGE_ELEMS else lend(wanted)
+    wanted = elems + ALIGNMENT_BYTES // dtype.itemsize
+    large = elems >= LARGE_ELEMS and dtype == FLOAT32
+    room = lend(wanted) if large else np.empty(wanted, dtype)
     start = address(room)
     skip = -start % ALIGNMENT_BYTES
-    return np.ndarray(shape, FLOAT32, room, skip), start + skip
+    return np.ndarray(shape, dtype, room, skip), start + skip
 
 
 def empty_torch(shape: Shape) -> tuple[Tensor, int]:
@@ -146,3 +156,8 @@ def empty_torch(shape: Shape) -> tuple[Tensor, int]:
         return torch.from_numpy(array), at
     value = torch.empty(shape, dtype=torch.float32, device="cpu")
     return value, int(value.data_ptr())
+
+
+def to_host(value: Tensor) -> Tensor:
+    """A torch tensor of another device as one of this process's memory; anything else as it is."""
+    return value.detach().cpu() if is_torch(value) and not value.is_cpu else value

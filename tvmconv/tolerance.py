@@ -3,7 +3,8 @@
 The sums obey ``c(algorithm) * eps * sqrt(K) * rms`` with ``rms`` the root of the sum of squared
 products of that very output (Higham and Mary 2020: mean-zero data, rounding errors with random
 signs). The epilogue adds one rounding per operation, the activation multiplies by its Lipschitz
-constant and adds the error of its approximation.
+constant and adds the error of its approximation. Float16 tensors have float32 sums: what they add
+is the one rounding of the result.
 """
 
 from __future__ import annotations
@@ -51,6 +52,17 @@ ACCURACIES = {DIRECT: Accuracy(4.0, 4e-6)}
 # FFT: twice what the largest of 1e6 outputs loses at two taps and 2^14 samples; its relative error
 # is that of the sum over channels.
 ACCURACIES["fft"] = Accuracy(16.0, 4e-6)
+# Tensor cores cut what a float32 sum cannot hold where others round, so errors lean towards zero:
+# in a model of them that cuts to 24 bits, 2.7 at 18432 terms, and 1e-5 of the largest result.
+TENSOR_CORES = "tensor_cores"
+ACCURACIES[TENSOR_CORES] = Accuracy(8.0, 1e-5)
+# tf32 keeps eleven bits of each factor, so a product is off by 2^-10 at most, and a sum, by Cauchy
+# and Schwarz, by 2^-10 sqrt(K) rms: 2^13 eps. Measured: 5485, at one term, and 4.7e-4.
+TF32 = "tf32"
+ACCURACIES[TF32] = Accuracy(2.0**13 + 16.0, 6e-4)
+# Sums of an output's own products: no other output feels their errors, and small integers and
+# infinities go through them as they are.
+OWN_PRODUCTS = frozenset({DIRECT, TENSOR_CORES, TF32})
 # Winograd by alpha = m + r - 1, with the points of tvmconv/winograd.py: at least twice the largest
 # error of hundreds of layers of 1 to 512 channels (docs/tolerances.md).
 _WINOGRAD = {
@@ -120,7 +132,7 @@ def error_bound(
         sums: reference.accumulate in float64, [n, oc, *out].
         squares: reference.accumulate_squares, the same shape.
         operands: the call's tensors.
-        accuracy: whose constant to use. Transforms mix neighbouring outputs, so for all but direct
+        accuracy: whose constant to use. Transforms mix neighbouring outputs, so for all but plain
             sums the squares are the largest of an output channel's map, and at least what the
             loudest input makes with an average weight: it may stand where no output sees it.
 
@@ -129,10 +141,10 @@ def error_bound(
     """
     from tvmconv.reference import per_channel, to_canonical
 
-    eps = EPS[spec.dtype]
+    eps = EPS[spec.acc_dtype]
     bias = _or_zero(spec, operands.bias, per_channel)
     terms = sum_length(spec) + 1
-    if accuracy != DIRECT and squares.size:
+    if accuracy not in OWN_PRODUCTS and squares.size:
         largest = squares.max(axis=tuple(range(2, squares.ndim)), keepdims=True)
         loudest = max(np.square(operands.x, dtype=np.float64).max(), spec.pad_value**2)
         weight = np.square(operands.weight, dtype=np.float64).mean()
@@ -155,12 +167,23 @@ def error_bound(
 
 def activation_bound(spec: ConvSpec, value: Array, error: Array) -> Array:
     """Carry an error of the activation's argument `value` through it and add its own."""
-    eps, name = EPS[spec.dtype], spec.activation
+    eps, name = EPS[spec.acc_dtype], spec.activation
     slope = max(1.0, abs(spec.activation_args[0])) if name == "leaky_relu" else LIPSCHITZ[name]
     size = np.where(np.isfinite(value), np.abs(value), 0.0)
     own = RELATIVE_ERROR.get(name, 0.0) * size + ABSOLUTE_ERROR.get(name, 0.0)
     bound: Array = slope * error + eps * own
     return bound
+
+
+def stored_bound(spec: ConvSpec, exact: Array, bound: Array) -> Array:
+    """The bound of a result within `bound` of `exact` once it is rounded to the spec's dtype.
+
+    A float32 result is not rounded again. Float16 has 11 bits, and multiples of 2^-24 next to zero.
+    """
+    if spec.dtype == spec.acc_dtype:
+        return bound
+    rounded: Array = bound + 2.0**-11 * (np.abs(exact) + bound) + 2.0**-25
+    return rounded
 
 
 def _or_zero(spec: ConvSpec, values: Array | None, shape: Any) -> Array:

@@ -1,6 +1,7 @@
 """The fills are deterministic, and integers are as exact as they claim."""
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -79,3 +80,18 @@ def test_nonfinite_has_no_zero_weights() -> None:
     assert operands.weight.all()
     assert np.isnan(operands.x).any()
     assert np.isinf(operands.x).any()
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_float16_fills_are_of_that_type_and_lose_nothing(fill: Callable[..., Operands]) -> None:
+    spec = tc.deform_conv2d(
+        (1, 4, 6, 6), 4, 3, mask=True, bias=True, scale_shift=True, residual=True
+    )
+    half, single = fill(replace(spec, dtype="float16"), 3), fill(spec, 3)
+    exact = fill in (fills.integers, fills.impulses, fills.borders, fills.nonfinite)
+    for field in fields(Operands):
+        narrow, wide = getattr(half, field.name), getattr(single, field.name)
+        assert narrow.dtype == np.float16
+        np.testing.assert_array_equal(narrow, wide.astype(np.float16))
+        if exact:
+            np.testing.assert_array_equal(narrow, wide)

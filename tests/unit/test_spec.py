@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tvmconv as tc
+from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec
 
 
@@ -140,3 +141,15 @@ def test_pad_value_is_a_number(value: Any) -> None:
 
 def test_reproducer() -> None:
     assert tc.conv2d((1, 3, 8, 8), 4, 3).reproducer == "tvmconv validate conv2d_n1c3s8x8_o4k3x3"
+
+
+def test_a_padding_value_is_one_that_the_tensors_can_hold() -> None:
+    half = tc.conv1d(
+        (1, 3, 9), 4, 3, padding=1, padding_mode="constant", pad_value=0.1, dtype="float16"
+    )
+    assert half.pad_value == 0.0999755859375
+    assert ConvSpec.parse(str(half)) == half
+    infinite = replace(half, pad_value=float("-inf"))
+    assert infinite.pad_value == float("-inf")
+    with pytest.raises(SpecError, match=r"pad_value: got 70000.0; allowed: at most 65504"):
+        replace(half, pad_value=70000.0)

@@ -8,6 +8,7 @@ import pytest
 
 from tvmconv import target
 from tvmconv.errors import TargetError
+from tvmconv.gpu import closest
 from tvmconv.runtime import cpu_features
 from tvmconv.target import Emulator, Target, Toolchain, features_of, from_toml, host, ids, load
 
@@ -34,7 +35,7 @@ def test_shipped_target_loads(target_id: str) -> None:
     assert loaded.l1_bytes < loaded.l2_bytes
     assert loaded.description
     assert load(loaded) is loaded
-    assert loaded.toolchain.zig
+    assert bool(loaded.toolchain.zig) == (loaded.gpu is None)
     assert set(loaded.cpu_features) <= set(cpu_features())
 
 
@@ -139,7 +140,9 @@ def test_missing_key_is_told_by_the_list_of_keys() -> None:
 def test_unknown_target_lists_the_known() -> None:
     with pytest.raises(TargetError) as error:
         load("pentium")
-    assert str(error.value) == f"target: got 'pentium'; allowed: {', '.join(('host', *ids()))}"
+    assert (
+        str(error.value) == f"target: got 'pentium'; allowed: {', '.join(('host', 'cuda', *ids()))}"
+    )
 
 
 def test_features_that_are_missing_are_named() -> None:
@@ -239,7 +242,7 @@ def test_what_a_foreign_target_needs_reaches_the_compilers() -> None:
     assert load("apple_aarch64").emulator is None
 
 
-@pytest.mark.parametrize("target_id", [i for i in ids() if not i.startswith("x86")])
+@pytest.mark.parametrize("target_id", [i for i in ids() if not i.startswith(("x86", "sm"))])
 def test_llvm_knows_the_cpu(target_id: str) -> None:
     """A name that LLVM does not know is a warning there, and code for the oldest CPU."""
     import tvm
@@ -247,6 +250,68 @@ def test_llvm_knows_the_cpu(target_id: str) -> None:
     loaded = load(target_id)
     cpus = tvm.get_global_func("target.llvm_get_cpu_archlist")(tvm.target.Target(loaded.tvm()))
     assert loaded.mcpu in set(map(str, cpus))
+
+
+GPUS = [i for i in ids() if i.startswith("sm_")]
+
+
+@pytest.mark.parametrize("target_id", GPUS)
+def test_tvm_takes_a_gpu_with_its_limits(target_id: str) -> None:
+    import tvm
+
+    loaded = load(target_id)
+    assert loaded.gpu is not None
+    attrs = tvm.target.Target(loaded.tvm()).attrs
+    assert attrs["arch"] == target_id
+    assert attrs["max_threads_per_block"] == loaded.gpu.threads_per_block
+    assert attrs["max_shared_memory_per_block"] == loaded.gpu.shared_bytes_per_block_optin
+    assert not loaded.runs_here
+    assert loaded.pointer_bits == 64
+
+
+@pytest.mark.parametrize("target_id", GPUS)
+def test_facts_of_a_gpu_fit_together(target_id: str) -> None:
+    gpu = load(target_id).gpu
+    assert gpu is not None
+    assert (
+        gpu.shared_bytes_per_block < gpu.shared_bytes_per_block_optin < gpu.shared_bytes_per_sm + 1
+    )
+    assert gpu.shared_bytes_per_sm <= load(target_id).l1_bytes
+    assert gpu.threads_per_block <= gpu.threads_per_sm
+    assert 1.3e9 < gpu.cycles_per_s < 2.6e9
+    assert gpu.tensor_fp16_gflops > 1.9 * gpu.fp32_gflops
+
+
+@pytest.mark.parametrize(
+    ("here", "expected"),
+    [
+        ((8, 0), "sm_80"),
+        ((8, 7), "sm_86"),
+        ((9, 0), "sm_90"),
+        ((9, 1), "sm_90"),
+        ((12, 0), "sm_100"),
+    ],
+)
+def test_cuda_is_the_newest_target_that_the_gpu_runs(here: tuple[int, int], expected: str) -> None:
+    assert closest(here, tuple(GPUS)) == expected
+
+
+def test_without_a_gpu_cuda_says_what_can_be_compiled() -> None:
+    with pytest.raises(TargetError, match=r"an NVIDIA GPU and its driver.*sm_100, sm_75, sm_80"):
+        closest(None, tuple(GPUS))
+    with pytest.raises(TargetError, match=r"cuda \(sm_61\)"):
+        closest((6, 1), tuple(GPUS))
+
+
+def test_facts_of_a_gpu_are_counts_and_belong_to_gpus() -> None:
+    gpu = load("sm_80").gpu
+    assert gpu is not None
+    with pytest.raises(TargetError, match=r"gpu.sms: got 0; allowed: an int >= 1"):
+        dataclasses.replace(gpu, sms=0)
+    with pytest.raises(TargetError, match="gpu"):
+        dataclasses.replace(load("sm_80"), gpu=None)
+    with pytest.raises(TargetError, match=r"gpu.keys"):
+        from_toml("test", TEXT + "[gpu]\nsms = 3")
 
 
 def test_host_is_the_target_of_its_core(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,3 +213,19 @@ def test_is_torch_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     assert not tensors.is_torch(np.zeros(1))
     assert "torch" not in sys.modules
+
+
+def test_float16_is_taken_where_it_is_asked_for() -> None:
+    half = np.ones(SHAPE, np.float16)
+    plain, at = tensors.dense("x", half, SHAPE, np.dtype(np.float16))
+    assert plain is half
+    assert at == tensors.address(half)
+    wide = torch.ones(SHAPE, dtype=torch.float16)
+    plain, at = tensors.dense("x", wide, SHAPE, np.dtype(np.float16))
+    assert at == wide.data_ptr()
+    for wrong in (half.astype(np.float32), wide.float()):
+        with pytest.raises(ArgumentError, match=r"x.dtype: got '(torch\.)?float32'; allowed: "):
+            tensors.dense("x", wrong, SHAPE, np.dtype(np.float16))
+    room, start = tensors.empty_numpy((3,), 3, np.dtype(np.float16))
+    assert room.dtype == np.float16
+    assert start % tensors.ALIGNMENT_BYTES == 0
