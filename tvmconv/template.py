@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.errors import UnsupportedSpec
+from tvmconv.errors import ArgumentError, UnsupportedSpec
 from tvmconv.problem import Problem, canonical
 from tvmconv.space import Config, ConfigSpace
 from tvmconv.spec import ConvSpec
@@ -24,6 +24,7 @@ from tvmconv.target import FAMILIES, Target
 from tvmconv.tolerance import DEFAULT_MAX_ERROR, DIRECT
 
 if TYPE_CHECKING:
+    from tvmconv.cuda.code import DeviceCode
     from tvmconv.declare.declaration import Declaration
 
 
@@ -65,7 +66,9 @@ class Template:
         default: the config to use untuned, from the target's facts; always in the space.
         cycles: predicted cycles of a config on one core; ranks templates and configs.
         declare: TE of ``run`` and of ``pack`` for a config.
-        apply: schedules ``run`` (an s_tir.Schedule is returned) for a config.
+        apply: schedules ``run`` (an s_tir.Schedule is returned) for a config; None where the
+            template writes device code itself.
+        source: device code of ``run`` for a config and a symbol, where it is not scheduled.
         accuracy: which entry of tolerance.ACCURACIES bounds a config's answers.
         features: what the cost model sees of configs beside their knobs, the spec and the target:
             named columns with one float64 per config.
@@ -81,7 +84,8 @@ class Template:
     default: Callable[[Task], Config]
     cycles: Callable[[Task, Config], float]
     declare: Callable[[Task, Config], tuple[Declaration, Declaration]]
-    apply: Callable[[Task, Config, Declaration], Any]
+    apply: Callable[[Task, Config, Declaration], Any] | None = None
+    source: Callable[[Task, Config, str], DeviceCode] | None = None
     accuracy: Callable[[Task, Config], str] = lambda task, config: DIRECT
     features: Callable[[Task, Sequence[Config]], Features] = lambda task, configs: {}
     shortlist: Callable[[Task], tuple[Config, ...]] = lambda task: ()
@@ -89,6 +93,11 @@ class Template:
         pack.prim_func()
     )
     spread: Callable[[Task, Config], Config] = lambda task, config: config
+
+    def __post_init__(self) -> None:
+        """A template schedules or writes, not both."""
+        if (self.apply is None) == (self.source is None):
+            raise ArgumentError(f"template {self.id}", "apply, source", "one of the two")
 
     @property
     def family(self) -> str:

@@ -54,11 +54,32 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
     ),
 }
 
-# RISC-V's few templates take what x86's of other names do.
-_RISCV = {"direct": "direct", "depthwise": "depthwise", "general": "general"}
+# The other families' templates take what x86's of the same names do.
+_RISCV = ("direct", "depthwise", "general")
+_CUDA = (
+    "direct",
+    "pointwise",
+    "depthwise",
+    "grouped",
+    "transposed",
+    "deformable",
+    "winograd",
+    "general",
+)
+_HALF = (
+    tc.conv2d((1, 56, 56, 64), 64, 3, padding=1, bias=True, layout="NHWC", dtype="float16"),
+    tc.conv2d((1, 3, 224, 224), 64, 7, stride=2, padding=3, activation="relu", dtype="float16"),
+)
+_TENSOR_CORES = {"cuda.implicit_gemm": _HALF, "cuda.warpgroup_gemm": _HALF}
 FAMILY_CASES: dict[str, dict[str, tuple[ConvSpec, ConvSpec]]] = {
     "x86": CASES,
     "arm": {template_id.replace("x86", "arm"): specs for template_id, specs in CASES.items()},
-    "riscv": {f"riscv.{name}": CASES[f"x86.{twin}"] for name, twin in _RISCV.items()},
+    "riscv": {f"riscv.{name}": CASES[f"x86.{name}"] for name in _RISCV},
+    "cuda": {f"cuda.{name}": CASES[f"x86.{name}"] for name in _CUDA} | _TENSOR_CORES,
 }
-FAMILY_TARGETS = {"x86": LEVELS, "arm": ("pi4", "armv7"), "riscv": ("riscv64", "riscv64_v")}
+FAMILY_TARGETS = {
+    "x86": LEVELS,
+    "arm": ("pi4", "armv7"),
+    "riscv": ("riscv64", "riscv64_v"),
+    "cuda": ("sm_80", "sm_90"),
+}

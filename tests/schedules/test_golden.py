@@ -4,15 +4,17 @@ A change of a schedule, of a default or of TVM shows here as a change of text. W
 ``pytest tests/schedules/test_golden.py --update-golden``, and read the difference.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from tests.schedules.cases import CASES, FAMILY_CASES, FAMILY_TARGETS
 from tvmconv.build import schedule
+from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
-from tvmconv.template import Task, get_template, templates
+from tvmconv.template import Task, Template, get_template, templates
 
 CHOICES = [
     pytest.param(template_id, spec, level, id=f"{template_id}-{level}-{spec}")
@@ -35,12 +37,22 @@ def test_every_template_has_cases(family: str) -> None:
     assert set(FAMILY_CASES[family]) == {template.id for template in templates(family)}
 
 
+def written(task: Task, template: Template, config: Config) -> str:
+    """Launches, workspace and constants of device code: what differs from spec to spec."""
+    assert template.source is not None
+    device = template.source(task, config, "conv_run")
+    launches = "".join(f"{launch}\n" for launch in device.launches)
+    constants = re.findall(r"^constexpr \w+ [A-Z_]+ = [-\w.+]+;$", device.source, re.M)
+    return "\n".join((f"{launches}{device.workspace}", *constants))
+
+
 @pytest.mark.parametrize(("template_id", "spec", "level"), CHOICES)
 def test_trace(template_id: str, spec: ConvSpec, level: str, golden: Callable[[str], None]) -> None:
     task, template = Task(spec, load(level)), get_template(template_id)
     config = template.default(task)
     _, _, sch = schedule(task, template, config)
-    golden(f"{heading(task, template_id, config)}{sch.trace}")
+    text = written(task, template, config) if sch is None else str(sch.trace)
+    golden(f"{heading(task, template_id, config)}{text}")
 
 
 def test_trace_for_two_threads(golden: Callable[[str], None]) -> None:

@@ -6,9 +6,13 @@ launcher and the bundle's loader start the launches, and the emulator runs them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 Dim3 = tuple[int, int, int]
+# PTX that is no part of any later architecture: Hopper's multiplication by warp groups.
+_OF_ONE_ARCHITECTURE = ("wgmma.", "setmaxnreg.")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,31 @@ class DeviceCode:
     workspace: tuple[tuple[str, int], ...] = ()
 
     @property
+    def arch_suffix(self) -> str:
+        """Nothing, or "a" where the source has instructions of one very architecture (sm_90a)."""
+        return "a" if any(name in self.source for name in _OF_ONE_ARCHITECTURE) else ""
+
+    @property
     def workspace_bytes(self) -> int:
         """Device memory beside the tensors, each buffer at a multiple of 256 bytes."""
         return sum(-(-size // 256) * 256 for _, size in self.workspace)
+
+    def entry(self) -> dict[str, Any]:
+        """Launches and workspace as plain values, for manifests."""
+        return {"launches": [asdict(one) for one in self.launches],
+                "workspace": [list(one) for one in self.workspace]}  # fmt: skip
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> DeviceCode:
+        """Invert `entry`; the source is not known any more."""
+        launches = tuple(
+            Launch(one["kernel"], _dim3(one["grid"]), _dim3(one["block"]), one["shared_bytes"],
+                   tuple(one["args"]))
+            for one in entry["launches"]
+        )  # fmt: skip
+        return cls("", launches, tuple((name, size) for name, size in entry["workspace"]))
+
+
+def _dim3(values: Sequence[int]) -> Dim3:
+    x, y, z = values
+    return x, y, z

@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm import te, tirx
 
+from tvmconv.declare.declaration import widened
 from tvmconv.problem import Axis, Problem
 
 Expr = Any
@@ -22,7 +23,7 @@ def read_padded(
     local: Sequence[Expr],
     valid: Sequence[Expr] = (),
 ) -> Expr:
-    """Value of the padded input at ``local`` coordinates, which count from each axis' low.
+    """Value of the padded input at ``local`` coordinates, which count from each axis' low; float32.
 
     ``extents`` are the sizes of the window that ``local`` runs over; sides that cannot leave the
     input get no test. ``valid`` are further conditions under which x may be read at all.
@@ -41,7 +42,7 @@ def read_padded(
             if high > axis.in_extent:
                 conditions.append(position < axis.in_extent)
         space.append(position)
-    value = x[problem.x.offset(n, g, c, tuple(space))]
+    value = widened(x[problem.x.offset(n, g, c, tuple(space))])
     if not conditions:
         return value
     return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(problem.pad_value, "float32"))

@@ -62,6 +62,11 @@ class Declaration:
         return te.create_prim_func([*self.inputs.values(), *(t for t, _ in self.outputs)])
 
 
+def widened(value: Expr) -> Expr:
+    """An element in float32, in which everything is computed whatever the tensors hold."""
+    return value if str(value.dtype) == "float32" else value.astype("float32")
+
+
 def flat_index(indices: Sequence[Expr], shape: Sequence[int]) -> Expr:
     """Row-major offset of an element; extents of one contribute nothing."""
     offset: Expr = 0

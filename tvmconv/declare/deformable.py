@@ -3,8 +3,7 @@
     sample[n, o, tap, c] = mask * bilinear(x[n, c], o * stride - pad + tap * dilation + offset)
     conv[n, g, b, o, v]  = sum over tap, ic of sample[n, o, tap, ic] * weight[g, b, tap, ic, v]
 
-The border rule is torchvision's: a sample further than one pixel outside is zero, and each of the
-four corners counts only when it lies inside, so weights fade out between -1 and 0 and behind H - 1.
+What a sample is, and the rule at borders, stands in sampling.py.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from tvm import te, tirx
+from tvm import te
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import output_placement, reduce_taps
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form
 from tvmconv.declare.packing import packed_elems
+from tvmconv.declare.sampling import sampler
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
@@ -60,21 +60,7 @@ def _sample(
     _, h, w = problem.axes
     _, rows, columns = form.quotients(problem)
     per_group = spec.ic // spec.offset_groups
-    corner = _corner_reader(problem, _channels_last(spec, problem, inputs["x"]))
-
-    def value(n: Expr, og: Expr, oh: Expr, ow: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
-        tap = og * (h.taps * w.taps) + kh * w.taps + kw
-        row, column = te.min(oh, h.out_extent - 1), te.min(ow, w.out_extent - 1)
-        place = (n, row, column)
-        y = (oh * h.stride + h.origins[0] + kh * h.step).astype("float32")
-        x = (ow * w.stride + w.origins[0] + kw * w.step).astype("float32")
-        y = y + _per_tap(inputs["offset"], spec.offset_shape, spec, place, tap * 2)
-        x = x + _per_tap(inputs["offset"], spec.offset_shape, spec, place, tap * 2 + 1)
-        sampled = _bilinear(corner, n, og * per_group + c, y, x, h.in_extent, w.in_extent)
-        if spec.mask:
-            sampled = sampled * _per_tap(inputs["mask"], spec.mask_shape, spec, place, tap)
-        return sampled
-
+    value = sampler(spec, problem, inputs, _channels_last(spec, problem, inputs["x"]))
     shape = (max(1, problem.n), spec.offset_groups, rows, columns, h.taps, w.taps, per_group)
     return te.compute(shape, value, name="sample")
 
@@ -94,54 +80,3 @@ def _channels_last(
     shape = (max(1, problem.n), h.in_extent, w.in_extent, spec.ic)
     xlast = te.compute(shape, at, name="xlast")
     return lambda n, row, column, c: xlast[n, row, column, c]
-
-
-def _per_tap(
-    tensor: te.Tensor,
-    shape: tuple[int, ...],
-    spec: ConvSpec,
-    place: tuple[Expr, ...],
-    channel: Expr,
-) -> Expr:
-    """Element of offset or mask, which follow x's layout."""
-    n, row, column = place
-    channels_last = spec.in_layout.endswith("C")
-    index = (n, row, column, channel) if channels_last else (n, channel, row, column)
-    offset: Expr = 0
-    for i, extent in zip(index, shape, strict=True):
-        offset = offset * extent + i
-    return tensor[offset]
-
-
-def _corner_reader(
-    problem: Problem, read: Callable[[Expr, Expr, Expr, Expr], Expr]
-) -> Callable[..., Expr]:
-    _, h, w = problem.axes
-
-    def corner(n: Expr, c: Expr, row: Expr, column: Expr) -> Expr:
-        inside = tirx.all(row >= 0, row < h.in_extent, column >= 0, column < w.in_extent)
-        return tirx.if_then_else(inside, read(n, row, column, c), tirx.const(0.0, "float32"))
-
-    return corner
-
-
-def _bilinear(
-    corner: Callable[..., Expr], n: Expr, c: Expr, y: Expr, x: Expr, height: int, width: int
-) -> Expr:
-    one = tirx.const(1.0, "float32")
-    top, left = te.floor(y), te.floor(x)
-    fy, fx = y - top, x - left
-    row, column = top.astype("int32"), left.astype("int32")
-    total = (
-        corner(n, c, row, column) * ((one - fy) * (one - fx))
-        + corner(n, c, row, column + 1) * ((one - fy) * fx)
-        + corner(n, c, row + 1, column) * (fy * (one - fx))
-        + corner(n, c, row + 1, column + 1) * (fy * fx)
-    )
-    near = tirx.all(
-        y > tirx.const(-1.0, "float32"),
-        x > tirx.const(-1.0, "float32"),
-        y < tirx.const(float(height), "float32"),
-        x < tirx.const(float(width), "float32"),
-    )
-    return tirx.if_then_else(near, total, tirx.const(0.0, "float32"))

@@ -15,7 +15,13 @@ from typing import Any
 from tvm import te
 
 from tvmconv.declare.border import read_padded
-from tvmconv.declare.declaration import Declaration, Placement, flat_index, tap_position
+from tvmconv.declare.declaration import (
+    Declaration,
+    Placement,
+    flat_index,
+    tap_position,
+    widened,
+)
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form, Output
 from tvmconv.declare.packing import packed_elems
@@ -31,11 +37,11 @@ Reader = Callable[..., Expr]
 def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
     inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
+        "x": te.placeholder((max(1, problem.x_elems),), spec.dtype, name="x"),
+        "packed": te.placeholder((packed_elems(spec, problem, form),), spec.dtype, name="packed"),
     }
     if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), spec.dtype, name="residual")
     conv = reduce_taps(problem, form, read_x(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
     out = epilogue(spec, problem, form, conv.shape, conv, inputs, placement)
@@ -55,7 +61,7 @@ def reduce_taps(problem: Problem, form: Form, read: Reader, packed: te.Tensor) -
         o = form.at(index)
         at = list(zip(problem.axes, o.q, o.phase, taps, strict=True))
         value = read(o.n, o.g, o.b, o.v, ic, at)
-        weight = packed[flat_index((o.g, o.b, *o.phase, *taps, ic, o.v), shape)]
+        weight = widened(packed[flat_index((o.g, o.b, *o.phase, *taps, ic, o.v), shape)])
         return te.sum(value * weight, axis=[*taps, ic])
 
     return te.compute(form.blocked_shape(problem), term, name="conv")

@@ -8,7 +8,7 @@ from typing import Any
 from tvm import te
 
 from tvmconv.declare.activation import activate
-from tvmconv.declare.declaration import Placement
+from tvmconv.declare.declaration import Placement, widened
 from tvmconv.declare.form import Blocking
 from tvmconv.declare.packing import vector_at
 from tvmconv.problem import Problem
@@ -33,7 +33,7 @@ def epilogue(
         channel = (o.g * form.blocks(problem) + o.b) * form.tile_oc + o.v
 
         def vector(name: str) -> Expr:
-            return inputs["packed"][vector_at(spec, problem, form, name, channel)]
+            return widened(inputs["packed"][vector_at(spec, problem, form, name, channel)])
 
         v = sums(*index)
         if spec.bias:
@@ -41,7 +41,8 @@ def epilogue(
         if spec.scale_shift:
             v = v * vector("scale") + vector("shift")
         if spec.residual:
-            v = v + inputs["residual"][placement.offset(*index)]
-        return activate(v, spec.activation, spec.activation_args)
+            v = v + widened(inputs["residual"][placement.offset(*index)])
+        y = activate(v, spec.activation, spec.activation_args)
+        return y if spec.dtype == "float32" else y.astype(spec.dtype)
 
     return te.compute(shape, value, name="out")

@@ -55,8 +55,8 @@ def declare_packed(
 ) -> Declaration:
     """Declare ``pack`` where ``pack_weight`` makes the stage ``packed_weight`` of that shape."""
     names = vector_names(spec)
-    inputs = {"weight": te.placeholder((prod(spec.weight_shape),), name="weight")}
-    inputs |= {name: te.placeholder((spec.oc,), name=name) for name in names}
+    inputs = {"weight": te.placeholder((prod(spec.weight_shape),), spec.dtype, name="weight")}
+    inputs |= {name: te.placeholder((spec.oc,), spec.dtype, name=name) for name in names}
     elems = packed_elems(spec, problem, form)
     weight = pack_weight(inputs["weight"])
     outputs = [(weight, _at(0, elems, "packed_weight", shape))]
@@ -87,7 +87,8 @@ def _pack_weight(spec: ConvSpec, problem: Problem, form: Form, weight: te.Tensor
                 valid.append(tap < by_phase(axis.tap_counts, p))
             k.append(kernel_index(axis, p, tap, size, spec.flip))
         element = weight[weight_offset(spec, problem, group, o, ic, flat_index(k, kernel))]
-        return tirx.if_then_else(tirx.all(*valid), element, 0.0) if valid else element
+        zero = tirx.const(0.0, spec.dtype)
+        return tirx.if_then_else(tirx.all(*valid), element, zero) if valid else element
 
     return te.compute(form.weight_shape(problem), value, name="packed_weight")
 
@@ -129,6 +130,6 @@ def _pack_vectors(problem: Problem, form: Blocking, rows: list[te.Tensor]) -> te
         picked = rows[-1][source]
         for i in range(len(rows) - 2, -1, -1):
             picked = tirx.if_then_else(row == i, rows[i][source], picked)
-        return tirx.if_then_else(c < channels, picked, 0.0)
+        return tirx.if_then_else(c < channels, picked, tirx.const(0.0, str(rows[0].dtype)))
 
     return te.compute((len(rows), form.vector_elems(problem)), value, name="packed_vectors")

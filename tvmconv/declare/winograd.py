@@ -108,7 +108,7 @@ def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> t
         first = by_phase(w.axis.origins, pw) - w.axis.low
         columns = [w.position(t % w.tiles, j) + first for j in range(w.filtering.alpha)]
         d = [xpad[(*index[:5], index[7], row, *form.column_at(column), c)] for column in columns]
-        return _pick(w.filtering.transform_input(d), b)
+        return pick(w.filtering.transform_input(d), b)
 
     # Channels by vectors, so that whole vectors are stored however many channels are read.
     lanes = form.lanes
@@ -132,7 +132,7 @@ def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> t
     def along_h(*index: Expr) -> Expr:
         a, b, t, *c = index[8:]
         d = [half[(*index[:8], t, i, b, *c)] for i in range(h.filtering.alpha)]
-        return _pick(h.filtering.transform_input(d), a)
+        return pick(h.filtering.transform_input(d), a)
 
     tail = (h.filtering.alpha, w.filtering.alpha, form.tiles, vectors, lanes)
     return te.compute((*shape, *tail), along_h, name="v")
@@ -193,7 +193,7 @@ def _transform_output(problem: Problem, form: WinogradForm, gemm: te.Tensor) -> 
 
     def along_w(index: Sequence[Expr], t: Expr, a: Expr, j: Expr, lane: Expr) -> Expr:
         products = [gemm[(*index, a, b, t, lane)] for b in range(w.filtering.alpha)]
-        return _pick(w.filtering.transform_output(products), j)
+        return pick(w.filtering.transform_output(products), j)
 
     half = None
     if h.filtering.alpha > 1:
@@ -209,7 +209,7 @@ def _transform_output(problem: Problem, form: WinogradForm, gemm: te.Tensor) -> 
         if half is None:
             return along_w(index[:9], t, 0, j, lane)
         products = [half[(*index[:9], t, a, j, lane)] for a in range(h.filtering.alpha)]
-        return _pick(h.filtering.transform_output(products), i)
+        return pick(h.filtering.transform_output(products), i)
 
     # Rows and columns as band, output of a tile and sub-image, so that exactly a tile is computed.
     tile = te.compute(
@@ -274,11 +274,11 @@ def declare_winograd_packing(spec: ConvSpec, problem: Problem, form: WinogradFor
             group, o, valid = output_channel(problem, form, g, block, lane)
 
             def tap(kh: int, kw: int) -> Expr:
-                at = _weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
+                at = weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
                 element = weight[weight_offset(spec, problem, group, o, ic, at)]
                 return element.astype("float64")
 
-            total = _combine(h, w, a, b, tap).astype("float32")
+            total = combine(h, w, a, b, tap).astype("float32")
             return tirx.if_then_else(tirx.all(*valid), total, 0.0) if valid else total
 
         return te.compute(shape, value, name="packed_weight")
@@ -286,9 +286,10 @@ def declare_winograd_packing(spec: ConvSpec, problem: Problem, form: WinogradFor
     return declare_packed(spec, problem, form, shape, pack_weight)
 
 
-def _weight_tap(
+def weight_tap(
     spec: ConvSpec, problem: Problem, phases: Sequence[Expr], taps: Sequence[Expr]
 ) -> Expr:
+    """Where phases' taps lie in the user's kernel, counted through."""
     kernel = (1,) * (3 - spec.rank) + spec.kernel
     at = [
         kernel_index(axis, phase, tap, size, spec.flip)
@@ -297,22 +298,22 @@ def _weight_tap(
     return flat_index(at, kernel)
 
 
-def _combine(h: Filtering, w: Filtering, a: Expr, b: Expr, tap: Any) -> Expr:
+def combine(h: Filtering, w: Filtering, a: Expr, b: Expr, tap: Any) -> Expr:
     """Sum over kh, kw of Gh[a][kh] Gw[b][kw] w[kh][kw]; the factors are chosen once per (a, b)."""
     total = None
     for kh in range(h.r):
         row = None
         for kw in range(w.r):
-            factor = _pick([tirx.const(float(g[kw]), "float64") for g in w.weight], b)
+            factor = pick([tirx.const(float(g[kw]), "float64") for g in w.weight], b)
             term = tap(kh, kw) * factor
             row = term if row is None else row + term
-        factor = _pick([tirx.const(float(g[kh]), "float64") for g in h.weight], a)
+        factor = pick([tirx.const(float(g[kh]), "float64") for g in h.weight], a)
         scaled = row * factor
         total = scaled if total is None else total + scaled
     return total
 
 
-def _pick(values: Sequence[Expr], index: Expr) -> Expr:
+def pick(values: Sequence[Expr], index: Expr) -> Expr:
     """``values[index]``; folds to one of them where the loop over the index is unrolled."""
     chain = values[-1]
     for i in range(len(values) - 2, -1, -1):

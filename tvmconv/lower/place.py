@@ -13,6 +13,7 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, sym, tirx
 
+from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.declare.declaration import Placement
 from tvmconv.lower.masked import lane_mask, masked_load, masked_store, replace, slope
 
@@ -26,7 +27,8 @@ def place_outputs(
 
     ``masks`` says whether the machine stores vectors under a mask.
     """
-    target = _argument(result, placements[0].elems)
+    dtype = next(str(v.dtype) for v in func.params if v.name == placements[0].stage)
+    target = _argument(result, placements[0].elems, dtype)
     stages = {p.stage: p for p in placements}
     blocked = [v for v in func.params if v.name in stages]
 
@@ -58,7 +60,11 @@ def place_outputs(
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
     body = tvm_ffi.structural_map(body, (tirx.BufferStore, place))
-    inputs = {v: _argument(v.name, int(v.shape[0])) for v in func.params if v.name not in stages}
+    inputs = {
+        v: _argument(v.name, int(v.shape[0]), str(v.dtype))
+        for v in func.params
+        if v.name not in stages
+    }
 
     def renamed(var: tirx.Var) -> tirx.Var:
         return next((new for old, new in inputs.items() if var.same_as(old)), var)
@@ -67,13 +73,14 @@ def place_outputs(
     return tirx.PrimFunc([*inputs.values(), target], body, attrs=func.attrs)
 
 
-def _argument(name: str, elems: int) -> tirx.Buffer:
-    """A flat argument at any address that float32 may have.
+def _argument(name: str, elems: int, dtype: str) -> tirx.Buffer:
+    """A flat argument at any address that its type may have.
 
     TVM's own default assumes 64 bytes, which numpy and torch views do not keep, and crashes when
     it is wrong. Unaligned vector moves cost nothing on aligned data.
     """
-    return tirx.decl_buffer((elems,), "float32", name=name, data_alignment=4)
+    size = ITEM_BYTES[dtype]
+    return tirx.decl_buffer((elems,), dtype, name=name, data_alignment=size)
 
 
 def _whole_or_none(
