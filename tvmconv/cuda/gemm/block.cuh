@@ -1,0 +1,69 @@
+// A block's tile: copies of weights, and where the sums of a warp go. Sums of a warp are strips of 16
+// rows and WARP_N channels, in the order of mma.m16n8.
+
+constexpr int WARPS_N = TILE_N / WARP_N;
+constexpr int WARPS = TILE_M / WARP_M * WARPS_N;
+constexpr int THREADS = 32 * WARPS;
+constexpr int STRIPS = WARP_M / 16;
+constexpr int A_BYTES = TILE_M * ROW_CHUNKS * 16;
+constexpr int B_BYTES = TILE_N * ROW_CHUNKS * 16;
+constexpr int STAGE_BYTES = A_BYTES + B_BYTES;
+
+// Row within the block at which a warp's strip starts; the instructions decide.
+__device__ inline int strip_row(int warp, int strip);
+
+// A block's part of the product.
+struct Part {
+    Slice slice;
+    int tile_m, tile_n;
+    int depth, first, last;  // elements of depth of the slice; tiles of depth of this block
+    const char* weights;
+
+    __device__ inline Part(const element* packed) : slice(slice_of(blockIdx.y)) {
+        // Blocks that run together share rows of x, which are more than the weights.
+        tile_n = blockIdx.x % TILES_N, tile_m = blockIdx.x / TILES_N;
+        depth = depth_of(slice);
+        int tiles = (depth + TILE_K - 1) / TILE_K;
+        first = SPLIT == 1 ? 0 : (int)blockIdx.z * tiles / SPLIT;
+        last = SPLIT == 1 ? tiles : ((int)blockIdx.z + 1) * tiles / SPLIT;
+        weights = (const char*)packed
+                  + (size_t)((blockIdx.y * TILES_N + tile_n) * TILES_K) * B_BYTES;
+    }
+};
+
+// Starts the copies of a tile of depth, x first; weights lie in memory as they do in shared memory.
+__device__ inline void copy_stage(char* stage, const element* x, const Rows& rows, const Part& part,
+                                  int tile) {
+    copy_rows(stage, x, rows, part.slice, part.depth, tile);
+    const char* weights = part.weights + (size_t)tile * B_BYTES;
+#pragma unroll
+    for (int at = 0; at < B_BYTES; at += THREADS * 16) {
+        int own = at + threadIdx.x * 16;
+        if (B_BYTES % (THREADS * 16) == 0 || own < B_BYTES)
+            copy_async<16>(stage + A_BYTES + own, weights + own, 16);
+    }
+}
+
+// Stores a block's sums: finished to y, or as they are for the reduction. All of shared memory is
+// free by now.
+__device__ inline void store_sums(const float (&sums)[STRIPS][WARP_N / 8][4], char* shared,
+                                  const Part& part, const element* packed, const element* residual,
+                                  element* y, float* partial) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    float* strip = (float*)shared + warp * STRIP_FLOATS;
+#pragma unroll
+    for (int i = 0; i < STRIPS; ++i) {
+        if (SPLIT > 1) {
+            int index = blockIdx.z * STRIPS_PER_SPLIT
+                        + ((blockIdx.y * TILES + blockIdx.x) * WARPS + warp) * STRIPS + i;
+            float4* own = (float4*)partial + (size_t)index * (WARP_N / 8) * 32 + lane;
+#pragma unroll
+            for (int j = 0; j < WARP_N / 8; ++j)
+                own[j * 32] = make_float4(sums[i][j][0], sums[i][j][1], sums[i][j][2],
+                                          sums[i][j][3]);
+        } else {
+            store_strip(sums[i], strip, part.slice, part.tile_m * TILE_M + strip_row(warp, i),
+                        part.tile_n * TILE_N + warp % WARPS_N * WARP_N, packed, residual, y);
+        }
+    }
+}
