@@ -19,6 +19,7 @@ from tvmconv.target import Target, Toolchain
 # Which of the two compiles for a target: "zig", "gcc", or, unset, what is there.
 CHOICE: Final = "TVMCONV_TOOLCHAIN"
 _CHOICES: Final = ("", "zig", "gcc")
+_ZIGS: Final = ("cc", "c++")
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,19 @@ class Compiler:
     def version(self) -> str:
         """First line of its own version text."""
         if self.is_zig:  # whose `cc --version` refuses triples with a version of glibc
-            return f"zig {_version((*self.command[: self.command.index('cc')], 'version'))}"
+            return f"zig {_version((*self._zig, 'version'))}"
         return _version((*self.command, "--version"))
+
+    @property
+    def _zig(self) -> tuple[str, ...]:
+        """What starts zig itself, whose compilers are commands of it."""
+        return self.command[: min(self.command.index(c) for c in _ZIGS if c in self.command)]
 
     def tool(self, name: str) -> tuple[str, ...] | None:
         """A program that goes with the compiler ("ar", "strip"), None when it is not there."""
         if self.is_zig:
             # zig has an archiver; it leaves nothing to strip unless told to.
-            return (*self.command[: self.command.index("cc")], name) if name == "ar" else None
+            return (*self._zig, name) if name == "ar" else None
         program = self.command[0]
         beside = program.removesuffix("gcc") + name if program.endswith("-gcc") else name
         found = shutil.which(beside) or shutil.which(f"llvm-{name}")
@@ -92,6 +98,32 @@ def find_compiler(target: Target | None = None, *, static: bool = False) -> Comp
             return _zig_for(native.command[: native.command.index("cc")], toolchain, target.system)
         return replace(native, command=(*native.command, "-static"))
     return _cross(target.id, toolchain, target.system, choice)
+
+
+def find_cxx() -> Compiler:
+    """A C++ compiler for this machine: $CXX, then c++, g++ and clang++, then zig.
+
+    Raises:
+        EnvironmentProblem: there is none; says what to install.
+    """
+    return _native_cxx(os.environ.get(CHOICE, ""), os.environ.get("CXX", ""))
+
+
+@functools.cache
+def _native_cxx(choice: str, chosen: str) -> Compiler:
+    if choice != "zig":
+        if chosen:
+            command = tuple(shlex.split(chosen))
+            return Compiler(command, "ziglang" in command, sys.platform, chosen)
+        for name in ("c++", "g++", "clang++"):
+            found = shutil.which(name)
+            if found is not None:
+                return Compiler((found,), False, sys.platform, name)
+    zig = _zig()
+    if zig is not None and choice != "gcc":
+        return Compiler((*zig, "c++"), True, sys.platform, "zig c++")
+    allowed = "g++ or clang++, or `pip install ziglang`, or the variable CXX"
+    raise EnvironmentProblem("C++ compiler", None, allowed)
 
 
 @functools.cache
@@ -155,8 +187,8 @@ def _version(command: tuple[str, ...]) -> str:
     return run(command).splitlines()[0]
 
 
-def run(command: Sequence[str]) -> str:
-    """Run a tool and return what it printed.
+def run(command: Sequence[str], *, both: bool = False) -> str:
+    """Run a tool and return what it printed, with `both` what it reported on stderr as well.
 
     Raises:
         EnvironmentProblem: it cannot be started.
@@ -169,4 +201,4 @@ def run(command: Sequence[str]) -> str:
     if done.returncode != 0:
         tail = "\n".join((done.stderr or done.stdout).splitlines()[-30:])
         raise BuildFailed(f"{shlex.join(command)} failed:\n{tail}")
-    return done.stdout
+    return done.stdout + done.stderr if both else done.stdout

@@ -30,8 +30,8 @@ from tvmconv.runtime.sources import (
 )
 from tvmconv.target import Target
 
-__all__ = ["cc_version", "compile_object", "data_object", "find_cc", "link_open", "link_shared",
-           "link_static", "shared_runtime"]  # fmt: skip
+__all__ = ["cache_folder", "cc_version", "compile_object", "data_object", "find_cc", "link_open",
+           "link_shared", "link_static", "shared_runtime"]  # fmt: skip
 
 # `-g0`: zig would add debug information, nine tenths of an archive. Sections, so that a program
 # takes only the kernels that it calls: their tables are data.
@@ -238,7 +238,7 @@ def _ldflags(compiler: Compiler, name: str) -> tuple[str, ...]:
 def shared_runtime(target: Target | None = None) -> Path:
     """The runtime as a shared library in the user's cache folder, or in $TVMCONV_CACHE."""
     compiler = find_compiler(target)
-    folder = _cache_folder()
+    folder = cache_folder()
     library = folder / f"libtvmconv_runtime-{_runtime_key(compiler)}.so"
     if library.exists():
         return library
@@ -254,15 +254,15 @@ def shared_runtime(target: Target | None = None) -> Path:
 
 def runtime_objects(compiler: Compiler, *, bare: bool = False) -> tuple[Path, ...]:
     """The runtime's object files for linking into a library, from the user's cache folder."""
-    folder = _cache_folder() / f"{'bare' if bare else 'runtime'}-{_runtime_key(compiler)}"
+    folder = cache_folder() / f"{'bare' if bare else 'runtime'}-{_runtime_key(compiler)}"
     sources = STATIC_SOURCES if bare else CORE_SOURCES
     found = tuple(folder / f"{Path(name).stem}.o" for name in sources)
     if folder.is_dir():
         return found
-    _cache_folder().mkdir(parents=True, exist_ok=True)
+    cache_folder().mkdir(parents=True, exist_ok=True)
     if compiler.is_zig:
         _LOG.info("compiling the C runtime with %s: up to a minute, once", compiler.label)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=_cache_folder()) as work:
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_folder()) as work:
         making = Path(work) / folder.name
         making.mkdir()
         for name, path in zip(sources, found, strict=True):
@@ -284,7 +284,8 @@ def _runtime_key(compiler: Compiler) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where compiled runtimes are kept: $TVMCONV_CACHE, or a folder of the user's."""
     import platformdirs
 
     return Path(os.environ.get("TVMCONV_CACHE") or platformdirs.user_cache_dir("tvmconv"))

@@ -50,7 +50,7 @@ def validate_kernels(
     runner: Runner | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> list[Report]:
-    """Prove compiled kernels, all of one target, in one program.
+    """Prove compiled kernels, all of one target, in one program; CUDA's as cuda/proof.py does.
 
     Args:
         kernels: at least one.
@@ -63,6 +63,10 @@ def validate_kernels(
         ProgramFailed: the program ended badly.
     """
     target = kernels[0].target
+    if target.gpu is not None:
+        from .cuda import proof
+
+        return proof.validate_kernels(kernels, seed=seed, step=step)
     chosen = runner or find_runner(target)
     subjects = [
         Subject(k.spec, k.accuracy, k.threads, reproducer(k, seed, emulate=True)) for k in kernels

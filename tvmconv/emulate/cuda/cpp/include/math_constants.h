@@ -1,0 +1,1 @@
+/* device.h stands for all of them. */
