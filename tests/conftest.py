@@ -1,11 +1,15 @@
 """What every test may use: golden files, and markers that skip by what this machine can run."""
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.stand_in.kernels import StandIn, build_driver
 
 # The same examples in every run; scripts/fuzz.py is for new ones. Compiling has no deadline.
 settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
@@ -48,6 +52,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             missing = sorted(ISA_FLAGS[name] - flags)
             if missing:
                 item.add_marker(pytest.mark.skip(reason=f"this CPU lacks {', '.join(missing)}"))
+        if item.get_closest_marker("gpu") is not None and (reason := without_gpu()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@cache
+def without_gpu() -> str:
+    """Why there is no GPU to test on; empty where there is one."""
+    from tvmconv.cuda.driver import driver
+    from tvmconv.errors import DeviceError
+
+    try:
+        driver().device(0)
+    except DeviceError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture
@@ -72,3 +91,26 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
         assert text == expected, f"differs from {path}; if meant, run pytest --update-golden"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def stand_in_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libcuda (tests/stand_in), compiled."""
+    if shutil.which("gcc") is None or shutil.which("g++") is None:
+        pytest.skip("the stand-in for libcuda needs gcc and g++")
+    return build_driver(tmp_path_factory.mktemp("libcuda"))
+
+
+@pytest.fixture
+def stand_in(
+    stand_in_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StandIn]:
+    """A machine with one GPU, sm_90, that runs on the CPU what `StandIn.kernels` holds."""
+    from tvmconv.cuda import driver
+
+    made = StandIn(stand_in_library, tmp_path / "kernels", tmp_path / "calls.log", monkeypatch)
+    made.kernels.mkdir()
+    monkeypatch.setattr(driver, "LIBRARY", str(stand_in_library))
+    driver._driver.cache_clear()
+    yield made
+    driver._driver.cache_clear()

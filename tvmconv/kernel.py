@@ -17,6 +17,9 @@ from tvmconv import tensors
 from tvmconv.batch_norm import BatchNorm, fold_batch_norm
 from tvmconv.build import Built, build
 from tvmconv.choose import choose, too_inexact
+from tvmconv.cuda.calls import GpuRun
+from tvmconv.cuda.compiler import Image, compile_source
+from tvmconv.cuda.layer import GpuLayer, gpu_run
 from tvmconv.errors import ArgumentError, InvalidConfig, UnsupportedSpec
 from tvmconv.layer import Layer
 from tvmconv.library import Library, open_library
@@ -30,7 +33,7 @@ from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning.knowledge import Paths
 
 Tensor = Any
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 MAX_ELEMS = 2**31 - 1
 
 
@@ -48,7 +51,7 @@ def compile(
 
     Args:
         spec: what to compute.
-        target: a target id, "host" for this machine, or a Target.
+        target: a target id, "host" for this machine, "cuda" for its GPU, or a Target.
         algorithm: force an algorithm ("direct") or a template id ("x86.depthwise").
         config: force a template's config; needs ``algorithm`` to be a template id.
         threads: for how many threads to split the work; also the default of each call.
@@ -68,8 +71,8 @@ def compile(
         raise ArgumentError("spec", type(spec).__name__, "a ConvSpec (ConvSpec.parse reads a text)")
     if not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise ArgumentError("threads", threads, "an int from 1 to 1024")
-    _check_supported(spec)
     task = Task(spec, load(target), threads, check_max_error(max_error))
+    _check_supported(spec, task.target)
     if config is not None:
         if algorithm is None:
             raise ArgumentError("algorithm", None, "a template id when config is given")
@@ -117,9 +120,12 @@ def check_max_error(value: float) -> float:
     return float(value)
 
 
-def _check_supported(spec: ConvSpec) -> None:
-    if spec.dtype != "float32":
-        raise UnsupportedSpec("dtype", spec.dtype, "float32")
+def _check_supported(spec: ConvSpec, target: Target) -> None:
+    dtypes = ("float32",) if target.gpu is None else ("float32", "float16")
+    if spec.dtype not in dtypes:
+        raise UnsupportedSpec(f"dtype on {target.id}", spec.dtype, ", ".join(dtypes))
+    if spec.acc_dtype != "float32":
+        raise UnsupportedSpec("acc_dtype", spec.acc_dtype, "float32")
     for name, shape in (("x", spec.x_shape), ("weight", spec.weight_shape), ("y", spec.out_shape)):
         if prod(shape) > MAX_ELEMS:
             raise UnsupportedSpec(f"{name} elements", prod(shape), f"at most {MAX_ELEMS}")
@@ -169,7 +175,7 @@ class Kernel:
 
     @property
     def packed_elems(self) -> int:
-        """Float32 values of the packed weights."""
+        """Values of the packed weights, of the spec's dtype."""
         return self.built.packed_elems
 
     @property
@@ -179,7 +185,10 @@ class Kernel:
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of machine code."""
+        """Bytes of machine code; a GPU's is compiled for it."""
+        if self.built.device is not None:
+            code = self.image.usage if self.built.device.launches else ()
+            return sum(one.code_bytes for one in code)
         return text_bytes(self.object_bytes)
 
     @property
@@ -204,11 +213,42 @@ class Kernel:
         return frozenset(self.built.run_args) & {"residual", "offset", "mask"}
 
     def inspect(self, what: str) -> str:
-        """A listing: "trace", "tir" or "asm"."""
-        listings = {"trace": self.built.trace, "tir": self.built.loops, "asm": self.built.asm}
+        """A listing: "trace", "tir", and "asm" or, of a GPU's kernel, "cuda", "ptx" and "sass".
+
+        Raises:
+            ArgumentError: no such listing.
+            EnvironmentProblem: a CUDA compiler or disassembler is wanted and missing.
+        """
+        built, device = self.built, self.built.device
+        listings = {"trace": lambda: built.trace, "tir": lambda: built.loops} if built.trace else {}
+        if device is None:
+            listings["asm"] = lambda: built.asm
+        else:
+            from tvmconv.cuda import sass
+
+            listings["cuda"] = lambda: device.source
+            listings["ptx"] = lambda: self.image.ptx
+            listings["sass"] = lambda: sass.listing(self.image.cubin)
         if what not in listings:
             raise ArgumentError("what", what, ", ".join(listings))
-        return listings[what]
+        return listings[what]()
+
+    @cached_property
+    def image(self) -> Image:
+        """Machine code of a GPU's kernel, compiled when it is first asked for.
+
+        Raises:
+            EnvironmentProblem: there is no CUDA compiler.
+            BuildFailed: it refused the source.
+        """
+        device = self.built.device
+        assert device is not None, f"{self.target.id} has no device code"
+        return compile_source(device.source, self.target.isa + device.arch_suffix)
+
+    @cached_property
+    def gpu_run(self) -> GpuRun:
+        """What runs a GPU's kernel on the GPUs of this machine."""
+        return gpu_run(self)
 
     @cached_property
     def _library(self) -> Library:
@@ -216,7 +256,7 @@ class Kernel:
 
     @cached_property
     def _packer(self) -> Library:
-        if self.target.runs_here:
+        if self.target.runs_here and self.target.gpu is None:
             return self._library
         from tvmconv.packing import packing_library
 
@@ -233,7 +273,8 @@ class Kernel:
     ) -> Array:
         """Bring weights into the kernel's own layout, once.
 
-        Works for kernels of other machines too, so that `export` can ship packed weights.
+        Works for kernels of other machines too, so that `export` can ship packed weights. Those
+        of a GPU are packed by this machine's processor, and tensors that are on a GPU copied.
 
         Args:
             weight: shape ``spec.weight_shape``.
@@ -244,18 +285,21 @@ class Kernel:
                 spec with a bias, and then ``bias`` may be left out (zeros).
 
         Returns:
-            1-D float32, ``packed_elems`` long, 64-byte aligned.
+            1-D of the spec's dtype, ``packed_elems`` long, 64-byte aligned.
 
         Raises:
             ArgumentError: a tensor that is missing, not asked for, or of the wrong shape or dtype.
         """
         spec = self.spec
+        if self.target.gpu is not None:
+            weight, bias, scale, shift = map(tensors.to_host, (weight, bias, scale, shift))
         if batch_norm is not None:
             weight, bias = fold_batch_norm(spec, weight, bias, batch_norm)
         given = {"bias": bias, "scale": scale, "shift": shift}
         wanted = {"bias": spec.bias, "scale": spec.scale_shift, "shift": spec.scale_shift}
         kept, addresses = [], {}
-        plain, addresses["weight"] = tensors.dense("weight", weight, spec.weight_shape)
+        dtype = np.dtype(spec.dtype)
+        plain, addresses["weight"] = tensors.dense("weight", weight, spec.weight_shape, dtype)
         kept.append(plain)
         for name, value in given.items():
             if (value is not None) != wanted[name]:
@@ -267,9 +311,10 @@ class Kernel:
                 )
                 raise ArgumentError(name, state, allowed)
             if value is not None:
-                plain, addresses[name] = tensors.dense(name, value, (spec.oc,))
+                plain, addresses[name] = tensors.dense(name, value, (spec.oc,), dtype)
                 kept.append(plain)
-        packed, addresses["packed"] = tensors.empty_numpy((self.packed_elems,), self.packed_elems)
+        shape = (self.packed_elems,)
+        packed, addresses["packed"] = tensors.empty_numpy(shape, self.packed_elems, dtype)
         self._packer.call_pack(addresses)
         return packed
 
@@ -289,8 +334,7 @@ class Kernel:
         Raises:
             ArgumentError: a tensor that is missing, not asked for, or of the wrong shape or dtype.
         """
-        packed, at = tensors.dense("packed", packed, (self.packed_elems,))
-        layer = Layer(self, packed, at, self.threads if threads is None else threads)
+        layer = self._layer(packed, threads)
         return layer(x, residual=residual, offset=offset, mask=mask, out=out)
 
     def __call__(
@@ -320,8 +364,14 @@ class Kernel:
         shift: Tensor | None = None,
         batch_norm: BatchNorm | None = None,
         threads: int | None = None,
-    ) -> Layer:
+    ) -> Layer | GpuLayer:
         """Pack once and return a callable layer; arguments as in ``pack``."""
         packed = self.pack(weight, bias, scale=scale, shift=shift, batch_norm=batch_norm)
-        packed, at = tensors.dense("packed", packed, (self.packed_elems,))
+        return self._layer(packed, threads)
+
+    def _layer(self, packed: Array, threads: int | None) -> Layer | GpuLayer:
+        shape, dtype = (self.packed_elems,), np.dtype(self.spec.dtype)
+        packed, at = tensors.dense("packed", packed, shape, dtype)
+        if self.target.gpu is not None:
+            return GpuLayer(self, packed)
         return Layer(self, packed, at, self.threads if threads is None else threads)

@@ -1,4 +1,4 @@
-"""Just enough of ELF to hide the symbols of TVM's objects and to measure their code.
+"""Just enough of ELF to hide the symbols of objects, and to measure their code and that of cubins.
 
 Plain Python, so it works for objects of any target without that target's binutils.
 """
@@ -21,7 +21,9 @@ _SHARED_HELPERS: Final = ".text.tvm.fp16.conv"
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """An entry of the section table; `kind` is ELF's type."""
+
     name: str
     kind: int
     flags: int
@@ -31,7 +33,9 @@ class _Section:
 
 
 @dataclass(frozen=True)
-class _Symbol:
+class Symbol:
+    """An entry of the symbol table."""
+
     name: str
     at: int  # file offset of the entry's st_other byte
     binding: int
@@ -60,30 +64,36 @@ def _layout(data: bytes) -> _Layout:
     return _Layout(order, order + "I", 32, 46, order + "10I", order + "IIIBBH", False)
 
 
-def _sections(data: bytes) -> list[_Section]:
+def sections(data: bytes) -> list[Section]:
+    """The section table, in order.
+
+    Raises:
+        BuildFailed: no ELF file.
+    """
     layout = _layout(data)
     (start,) = struct.unpack_from(layout.header, data, layout.header_at)
     size, count, names = struct.unpack_from(layout.order + "HHH", data, layout.counts_at)
     raw = [struct.unpack_from(layout.section, data, start + i * size) for i in range(count)]
     strings = raw[names][4]
-    return [_Section(_text(data, strings + r[0]), r[1], r[2], r[4], r[5], r[6]) for r in raw]
+    return [Section(_text(data, strings + r[0]), r[1], r[2], r[4], r[5], r[6]) for r in raw]
 
 
 def _text(data: bytes, start: int) -> str:
     return data[start : data.index(b"\0", start)].decode()
 
 
-def _symbols(data: bytes) -> Iterator[_Symbol]:
+def symbols(data: bytes) -> Iterator[Symbol]:
+    """The symbols, in order."""
     layout = _layout(data)
-    sections = _sections(data)
+    found = sections(data)
     step = struct.calcsize(layout.symbol)
-    for table in (s for s in sections if s.kind == _SYMTAB):
-        strings = sections[table.link].offset
+    for table in (s for s in found if s.kind == _SYMTAB):
+        strings = found[table.link].offset
         for at in range(table.offset, table.offset + table.size, step):
             fields = struct.unpack_from(layout.symbol, data, at)
             info, section = (fields[1], fields[3]) if layout.wide else (fields[3], fields[5])
             other_at = at + (5 if layout.wide else 13)
-            yield _Symbol(_text(data, strings + fields[0]), other_at, info >> 4, section)
+            yield Symbol(_text(data, strings + fields[0]), other_at, info >> 4, section)
 
 
 def hide_symbols(data: bytes) -> bytes:
@@ -92,7 +102,7 @@ def hide_symbols(data: bytes) -> bytes:
     What it needs from elsewhere (LLVM calls memset and memcpy) must stay visible.
     """
     out = bytearray(data)
-    for symbol in _symbols(data):
+    for symbol in symbols(data):
         if symbol.binding != _LOCAL and symbol.section != 0:
             out[symbol.at] = out[symbol.at] & ~3 | _HIDDEN
     return bytes(out)
@@ -100,15 +110,15 @@ def hide_symbols(data: bytes) -> bytes:
 
 def undefined_symbols(data: bytes) -> frozenset[str]:
     """Names that the object needs from elsewhere."""
-    return frozenset(s.name for s in _symbols(data) if s.section == 0 and s.name)
+    return frozenset(s.name for s in symbols(data) if s.section == 0 and s.name)
 
 
 def defined_symbols(data: bytes) -> frozenset[str]:
     """Global names that the object defines, weak ones included."""
-    return frozenset(s.name for s in _symbols(data) if s.section != 0 and s.binding != _LOCAL)
+    return frozenset(s.name for s in symbols(data) if s.section != 0 and s.binding != _LOCAL)
 
 
 def text_bytes(data: bytes) -> int:
     """Bytes of machine code of the kernel in the object, TVM's shared helpers apart."""
-    code = (s for s in _sections(data) if s.flags & _EXECUTABLE and s.name != _SHARED_HELPERS)
+    code = (s for s in sections(data) if s.flags & _EXECUTABLE and s.name != _SHARED_HELPERS)
     return sum(s.size for s in code)
