@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import tvmconv as tc
-from tvmconv.bundle import Bundle
+from tvmconv.bundle import Bundle, loader
 from tvmconv.bundle.checks import manifest_digest, of_target
 from tvmconv.kernel import Kernel
 
@@ -45,8 +45,7 @@ def exported(kernels: list[Kernel], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def bundle(exported: Path) -> Bundle:
-    loaded: Bundle = tc.load(exported)
-    return loaded
+    return loader.load(exported)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tvmconv as tc
+from tvmconv.bundle import loader
 from tvmconv.bundle.checks import of_target
 from tvmconv.cli import main
 from tvmconv.compilers import find_cc
@@ -178,7 +179,7 @@ def test_cmake_builds_and_tests(device: Path, from_source: str) -> None:
 
 
 def test_it_is_proven_against_torch(exported: Path) -> None:
-    (variant,) = variants(tc.bundle.read(exported))
+    (variant,) = variants(loader.read(exported))
     report = validate_variant(variant)
     assert report.ok
     assert report.library == "static"

@@ -13,7 +13,7 @@ import pytest
 
 import tvmconv as tc
 from tvmconv import target
-from tvmconv.bundle import Bundle
+from tvmconv.bundle import Bundle, loader
 from tvmconv.bundle.checks import of_target
 from tvmconv.cli import main
 from tvmconv.compilers import find_cc
@@ -57,8 +57,7 @@ def exported(kernels: list[Kernel], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def bundle(exported: Path, tmp_path: Path) -> Bundle:
     """A library of its own: which target is in use is a state of the whole process."""
-    loaded: Bundle = tc.load(shutil.copytree(exported, tmp_path / "levels"))
-    return loaded
+    return loader.load(shutil.copytree(exported, tmp_path / "levels"))
 
 
 def here() -> list[str]:
@@ -129,6 +128,7 @@ def test_weights_are_shipped_for_every_target(kernels: list[Kernel], tmp_path: P
     weight, x = random(spec.weight_shape, 1), random(spec.x_shape)
     packed = {kernel.target.id: kernel.pack(weight) for kernel in own}
     bundle = tc.export(own, tmp_path / "out", weights={str(spec): packed})
+    assert isinstance(bundle, Bundle)
     for kernel in own:
         bundle.use_target(kernel.target.id)
         assert np.array_equal(bundle.layer(str(spec))(x), kernel(x, weight))
@@ -182,7 +182,7 @@ def test_processor_that_is_too_old_is_told(exported: Path, selftest: Path) -> No
 
 
 def test_every_target_is_proven_against_torch(exported: Path) -> None:
-    found = {each.target.id: each for each in variants(tc.bundle.read(exported))}
+    found = {each.target.id: each for each in variants(loader.read(exported))}
     assert list(found) == list(LEVELS)
     report = validate_variant(found["x86_64_v2"])
     assert report.ok

@@ -8,7 +8,7 @@ import pytest
 
 import tvmconv as tc
 from tests.emulated.machines import runner_of
-from tvmconv.bundle import read
+from tvmconv.bundle.loader import read
 from tvmconv.cli import main
 from tvmconv.compilers import find_compiler
 from tvmconv.emulate.bundles import validate_variant, variants

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tvmconv as tc
-from tvmconv.bundle import Bundle, read
+from tvmconv.bundle.loader import Bundle, read
 from tvmconv.compilers import find_compiler
 from tvmconv.emulate.bundles import validate_variant, variants
 from tvmconv.errors import EnvironmentProblem
@@ -44,8 +44,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     skip_unless_built("cortex_m7")
     folder = tmp_path_factory.mktemp("bundles") / "firmware"
     kernels = [tc.compile(spec, "cortex_m7") for spec in SPECS]
-    made: Bundle = tc.export(kernels, folder, format="static")
-    return made
+    tc.export(kernels, folder, format="static")
+    return read(folder)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 import tvmconv as tc
 from tests.emulated.machines import runner_of
-from tvmconv.bundle import read
+from tvmconv.bundle.loader import read
 from tvmconv.emulate import Call, Part, find_runner, run_calls
 from tvmconv.emulate.bundles import validate_variant, variants
 from tvmconv.emulate.program import link_program, program_compiler

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .loader import Bundle, load, read
+from .cuda_loader import CudaBundle
+from .loader import Bundle
+from .opening import AnyBundle, load, read
 
 if TYPE_CHECKING:
     from .exporter import export
 
-__all__ = ["Bundle", "export", "load", "read"]
+__all__ = ["AnyBundle", "Bundle", "CudaBundle", "export", "load", "read"]
 
 
 def __getattr__(name: str) -> Any:

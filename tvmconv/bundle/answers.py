@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from tvmconv.errors import UnsupportedSpec
 from tvmconv.fills import integer_limit
 from tvmconv.operands import Operands
 
+from .contents import Convolution
 from .golden import Array, Golden, fill
 
 if TYPE_CHECKING:
@@ -46,6 +48,29 @@ def tensor_fills(spec: ConvSpec) -> dict[str, Fill]:
     return fills
 
 
+def write_answers(
+    folder: Path, convolution: Convolution, entry: dict[str, Any]
+) -> dict[str, Golden]:
+    """A golden file for each accuracy among the targets; the answers by target."""
+    by_accuracy: dict[str, tuple[str, Golden]] = {}
+    found = {}
+    ways = {kernel.accuracy for kernel in convolution.kernels}
+    # Without torch the answer is the kernel's own, which has to run here.
+    for kernel in sorted(convolution.kernels, key=lambda k: not k.target.runs_here):
+        if kernel.accuracy not in by_accuracy:
+            suffix = f"-{kernel.accuracy}" if len(ways) > 1 else ""
+            path = f"golden/{convolution.symbol}{suffix}.bin"
+            golden = golden_answer(kernel)
+            (folder / path).write_bytes(golden.encode())
+            by_accuracy[kernel.accuracy] = path, golden
+        path, golden = by_accuracy[kernel.accuracy]
+        code = entry["targets"][kernel.target.id]
+        code["golden"] = path
+        code["tolerance"] |= {"exact": golden.exact, "absolute": golden.tolerance}
+        found[kernel.target.id] = golden
+    return found
+
+
 def golden_answer(kernel: Kernel) -> Golden:
     """The right answer to the golden inputs, from torch where it is installed.
 
@@ -58,14 +83,16 @@ def golden_answer(kernel: Kernel) -> Golden:
     spec = kernel.spec
     operands = _operands(spec)
     if importlib.util.find_spec("torch") is not None:
-        return _torch_answer(kernel, operands)
+        return golden_for(spec, kernel.accuracy)
     if not kernel.target.runs_here:
         raise UnsupportedSpec(
             "target", kernel.target.id, "one that runs here, or install torch for the golden answer"
         )
     keywords: dict[str, Any] = operands.keywords()
     y = np.asarray(kernel(operands.x, operands.weight, **keywords))
-    tolerance = 0.0 if _is_exact(kernel) else 1e-5 * float(np.abs(y).max(initial=0.0))
+    tolerance = (
+        0.0 if _is_exact(spec, kernel.accuracy) else 1e-5 * float(np.abs(y).max(initial=0.0))
+    )
     return Golden.of(y, tolerance, EXACT_SAMPLES if tolerance == 0.0 else SAMPLES)
 
 
@@ -84,25 +111,27 @@ def _operands(spec: ConvSpec) -> Operands:
     return Operands(**tensors)
 
 
-def _is_exact(kernel: Kernel) -> bool:
+def _is_exact(spec: ConvSpec, accuracy: str) -> bool:
     """Whether the golden answer has no rounding that could differ from device to device."""
-    from tvmconv.tolerance import DIRECT, EXACT_ACTIVATIONS
+    from tvmconv.tolerance import EXACT_ACTIVATIONS, OWN_PRODUCTS
 
-    spec, value = kernel.spec, kernel.spec.pad_value
+    value = spec.pad_value
     eighths = np.isfinite(value) and abs(value) <= 1024 and float(8 * value).is_integer()
-    return bool(eighths and kernel.accuracy == DIRECT and spec.activation in EXACT_ACTIVATIONS)
+    return bool(eighths and accuracy in OWN_PRODUCTS and spec.activation in EXACT_ACTIVATIONS)
 
 
-def _torch_answer(kernel: Kernel, operands: Operands) -> Golden:
+def golden_for(spec: ConvSpec, accuracy: str) -> Golden:
+    """The right answer to a spec's golden inputs by torch, for kernels of an accuracy."""
     from tvmconv.reference import accumulate, accumulate_squares, finish
     from tvmconv.tolerance import error_bound
 
-    spec: Any = kernel.spec
-    if _is_exact(kernel):
-        y = finish(spec, accumulate(spec, operands, spec.dtype), operands)
-        return Golden.of(y, 0.0, EXACT_SAMPLES)
+    operands = _operands(spec)
+    if _is_exact(spec, accuracy):
+        # Sums are exact in the accumulator's type; float16 results are rounded once.
+        y = finish(spec, accumulate(spec, operands, spec.acc_dtype), operands)
+        return Golden.of(y.astype(spec.dtype), 0.0, EXACT_SAMPLES)
     sums = accumulate(spec, operands)
     squares = accumulate_squares(spec, operands)
-    bound = error_bound(spec, sums, squares, operands, kernel.accuracy)
+    bound = error_bound(spec, sums, squares, operands, accuracy)
     y = finish(spec, sums, operands).astype(np.float32)
     return Golden.of(y, float(np.max(bound, initial=0.0)), SAMPLES)

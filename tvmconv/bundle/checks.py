@@ -15,7 +15,9 @@ from tvmconv.errors import BundleError
 
 FORMAT = "tvmconv-bundle"
 VERSION = 2
-VERSIONS = (1, VERSION)
+CUDA_VERSION = 3  # of bundles for GPUs, which loaders of version 2 would not understand
+VERSIONS = (1, VERSION, CUDA_VERSION)
+CUDA = "cuda"
 
 # What version 1 said of a kernel that version 2 says of each of its targets.
 _OF_TARGET = ("template", "config", "tier", "text_bytes", "tolerance", "golden", "weights")
@@ -47,7 +49,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         raise BundleError(f"{path}: format version", given, f"{known}; use a matching tvmconv")
     if manifest.get("sha256") != manifest_digest(manifest):
         raise BundleError(f"{path}: altered: its content does not fit its own checksum")
-    return manifest if manifest["version"] == VERSION else _upgraded(manifest)
+    return manifest if manifest["version"] >= VERSION else _upgraded(manifest)
 
 
 def _upgraded(manifest: Mapping[str, Any]) -> dict[str, Any]:

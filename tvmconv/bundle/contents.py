@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -81,6 +82,11 @@ class Contents:
     convolutions: tuple[Convolution, ...]
 
     @property
+    def is_cuda(self) -> bool:
+        """Whether everything is for GPUs."""
+        return all(target.gpu is not None for target in self.targets)
+
+    @property
     def target_codes(self) -> tuple[TargetCode, ...]:
         """The targets for the generator of the C functions."""
         return tuple(
@@ -145,8 +151,10 @@ def best_first(targets: Sequence[Target]) -> tuple[Target, ...]:
     given = {target.id: target for target in targets}
     machines = list(dict.fromkeys((t.machine, t.system) for t in given.values()))
 
-    def order(t: Target) -> tuple[int, int, int, bool, int, bool]:
+    def order(t: Target) -> tuple[int, int, int, bool, int, bool, int]:
         machine = machines.index((t.machine, t.system))
-        return machine, -t.lanes, -t.registers, not t.fma, -len(t.cpu_features), t.cpu_part != ""
+        newest = -int(re.sub(r"\D", "", t.isa)) if t.gpu is not None else 0
+        return (machine, -t.lanes, -t.registers, not t.fma, -len(t.cpu_features), t.cpu_part != "",
+                newest)  # fmt: skip
 
     return tuple(sorted(given.values(), key=order))

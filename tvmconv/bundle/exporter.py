@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,13 @@ from tvmconv.runtime.sources import (
 )
 from tvmconv.toolchain import link_shared, link_static
 
-from . import manifest, static, texts
-from .answers import golden_answer
+from . import cuda_export, manifest, static, texts
+from .answers import write_answers
 from .checks import FORMAT
-from .contents import FORMATS, HOSTED, STATIC, Contents, Convolution, Library, arrange
-from .golden import Golden
-from .loader import Bundle, read
+from .contents import FORMATS, HOSTED, STATIC, Contents, Library, arrange
+from .opening import AnyBundle, read
 from .standalone import standalone_source
-from .weights import Packed, packed_weights
+from .weights import Packed, packed_weights, write_weights
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -43,7 +42,7 @@ def export(
     weights: Mapping[str, Any] | None = None,
     name: str | None = None,
     format: str = HOSTED,
-) -> Bundle:
+) -> AnyBundle:
     """Write `kernels` as a bundle; the folder appears whole or not at all.
 
     Args:
@@ -70,6 +69,7 @@ def export(
     out = Path(out_dir)
     contents = arrange(kernels)
     _check_format(format, contents)
+    write = cuda_export.write if contents.is_cuda else _writer(format)
     _check_replaceable(out)
     chosen = name if name is not None else re.sub(r"\W+", "_", f"{out.resolve().name}")
     chosen = chosen if name is not None or chosen[:1].isalpha() else f"bundle_{chosen}"
@@ -80,17 +80,27 @@ def export(
     making = out.parent / f".{out.name}.making-{uuid.uuid4().hex[:8]}"
     making.mkdir()
     try:
-        _write(making, chosen, format, contents, packed)
+        write(making, chosen, contents, packed)
         _put_in_place(making, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return read(out)
 
 
+def _writer(form: str) -> Callable[[Path, str, Contents, Packed], None]:
+    return lambda folder, name, contents, packed: _write(folder, name, form, contents, packed)
+
+
 def _check_format(form: str, contents: Contents) -> None:
     if form not in FORMATS:
         raise ArgumentError("format", form, " or ".join(FORMATS))
     ids = ", ".join(target.id for target in contents.targets)
+    if any(target.gpu is not None for target in contents.targets):
+        if not contents.is_cuda:
+            raise ArgumentError("kernels", f"kernels for {ids}", "processors or GPUs, not both")
+        if form == STATIC:
+            raise ArgumentError("format", form, f"hosted: {ids} needs the GPU's driver")
+        return
     firmware = [target.id for target in contents.targets if target.system == "none"]
     if form == HOSTED and firmware:
         allowed = f"static: {', '.join(firmware)} has no system to load libraries"
@@ -120,8 +130,8 @@ def _write(folder: Path, name: str, form: str, contents: Contents, packed: Packe
     entries, answers = [], {}
     for convolution in contents.convolutions:
         entry = manifest.kernel_entry(convolution)
-        answers[convolution.symbol] = _write_answers(folder, convolution, entry)
-        _write_weights(folder, convolution, entry, packed)
+        answers[convolution.symbol] = write_answers(folder, convolution, entry)
+        write_weights(folder, convolution, entry, packed)
         entries.append(entry)
     _write_sources(folder, name, form, contents)
     for library in contents.libraries:
@@ -137,41 +147,6 @@ def _write(folder: Path, name: str, form: str, contents: Contents, packed: Packe
     content = manifest.complete(folder, name, form, contents, entries)
     text = json.dumps(content, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
-
-
-def _write_answers(
-    folder: Path, convolution: Convolution, entry: dict[str, Any]
-) -> dict[str, Golden]:
-    """A golden file for each accuracy among the targets; the answers by target."""
-    by_accuracy: dict[str, tuple[str, Golden]] = {}
-    found = {}
-    ways = {kernel.accuracy for kernel in convolution.kernels}
-    # Without torch the answer is the kernel's own, which has to run here.
-    for kernel in sorted(convolution.kernels, key=lambda k: not k.target.runs_here):
-        if kernel.accuracy not in by_accuracy:
-            suffix = f"-{kernel.accuracy}" if len(ways) > 1 else ""
-            path = f"golden/{convolution.symbol}{suffix}.bin"
-            golden = golden_answer(kernel)
-            (folder / path).write_bytes(golden.encode())
-            by_accuracy[kernel.accuracy] = path, golden
-        path, golden = by_accuracy[kernel.accuracy]
-        code = entry["targets"][kernel.target.id]
-        code["golden"] = path
-        code["tolerance"] |= {"exact": golden.exact, "absolute": golden.tolerance}
-        found[kernel.target.id] = golden
-    return found
-
-
-def _write_weights(
-    folder: Path, convolution: Convolution, entry: dict[str, Any], packed: Packed
-) -> None:
-    several = len(convolution.kernels) > 1
-    for kernel in convolution.kernels:
-        if kernel.symbol in packed:
-            suffix = f"-{kernel.target.id}" if several else ""
-            path = f"weights/{convolution.symbol}{suffix}.bin"
-            (folder / path).write_bytes(packed[kernel.symbol].tobytes())
-            entry["targets"][kernel.target.id]["weights"] = path
 
 
 def _write_sources(folder: Path, name: str, form: str, contents: Contents) -> None:

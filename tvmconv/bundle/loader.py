@@ -25,7 +25,7 @@ import numpy as np
 
 from tvmconv.errors import ArgumentError, BundleError
 
-from .checks import check_files, library_here, of_target, read_manifest
+from .checks import CUDA, check_files, library_here, of_target, read_manifest
 from .golden import Golden, SelfTest, SelfTestRow, digest, golden_inputs
 from .kernels import PACK_TENSORS, BundledKernel, BundledLayer
 from .tensors import aligned
@@ -47,6 +47,8 @@ def read(folder: str | Path) -> Bundle:
     """Check a bundle's files, on any machine, without opening its library."""
     root = Path(folder).absolute()
     manifest = read_manifest(root)
+    if manifest["kind"] == CUDA:
+        raise BundleError(f"{root}: for GPUs; its own tvmconv_load.py loads it")
     check_files(root, manifest)
     return Bundle(root, manifest)
 

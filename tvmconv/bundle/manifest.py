@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     from tvmconv.target import Target
 
 
-def kernel_entry(convolution: Convolution) -> dict[str, Any]:
-    """One convolution: its tensors, and for each target how it was made and what belongs to it."""
+def kernel_entry(
+    convolution: Convolution, code_entry: Callable[[Kernel], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """One convolution: its tensors, and for each target how it was made and what belongs to it.
+
+    Args:
+        convolution: of a bundle.
+        code_entry: what the manifest says of a kernel for one target; default: of a processor's.
+    """
+    code_of = _code_entry if code_entry is None else code_entry
     kernel = convolution.kernels[0]
     spec, c_symbol = kernel.spec, kernel.c_symbol
     shapes = {
@@ -42,7 +50,7 @@ def kernel_entry(convolution: Convolution) -> dict[str, Any]:
     fills = tensor_fills(spec)
     used = dict.fromkeys((*c_symbol.pack_args, *c_symbol.run_args))
     tensors = {
-        name: {"shape": list(shapes[name]), "dtype": "float32"}
+        name: {"shape": list(shapes[name]), "dtype": spec.dtype}
         | ({"fill": list(fills[name])} if name in fills else {})
         for name in used
     }
@@ -61,20 +69,27 @@ def kernel_entry(convolution: Convolution) -> dict[str, Any]:
             "groups": spec.groups if transposed else 1,
         },
         "macs": spec.macs,
-        "targets": {each.target.id: _code_entry(each) for each in convolution.kernels},
+        "targets": {each.target.id: code_of(each) for each in convolution.kernels},
     }
 
 
 def _code_entry(kernel: Kernel) -> dict[str, Any]:
-    """What belongs to one target; golden answer and weights are filled in when they are written."""
+    """What belongs to one target."""
+    return {
+        **origin_entry(kernel),
+        "workspace_bytes": kernel.workspace_bytes,
+        "pack_workspace_bytes": kernel.built.pack_workspace_bytes,
+        "text_bytes": text_bytes(kernel.object_bytes),
+    }
+
+
+def origin_entry(kernel: Kernel) -> dict[str, Any]:
+    """How a kernel was made, and its packed weights; golden answer and weights come later."""
     return {
         "template": kernel.template_id,
         "config": str(kernel.config),
         "tier": kernel.tier,
         "packed_elems": kernel.packed_elems,
-        "workspace_bytes": kernel.workspace_bytes,
-        "pack_workspace_bytes": kernel.built.pack_workspace_bytes,
-        "text_bytes": text_bytes(kernel.object_bytes),
         "tolerance": {"algorithm": kernel.accuracy},
         "golden": None,
         "weights": None,
@@ -122,32 +137,45 @@ def complete(
     folder: Path, name: str, form: str, contents: Contents, kernels: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The whole manifest of a folder whose other files are all written."""
+    return sealed(
+        folder,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": form,
+            "name": name,
+            "made_with": made_with(),
+            "targets": [target_entry(target) for target in contents.targets],
+            "libraries": library_entries(folder, name, contents, form),
+            "header": f"include/{name}.h",
+            "kernels": list(kernels),
+        },
+    )
+
+
+def made_with() -> dict[str, str]:
+    """Versions of what makes bundles."""
     import tvmconv
 
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": form,
-        "name": name,
-        "made_with": {
-            "tvmconv": tvmconv.__version__,
-            "apache-tvm": metadata.version("apache-tvm"),
-            "apache-tvm-ffi": metadata.version("apache-tvm-ffi"),
-            "numpy": metadata.version("numpy"),
-            "python": platform.python_version(),
-            "platform": sys.platform,
-        },
-        "targets": [target_entry(target) for target in contents.targets],
-        "libraries": library_entries(folder, name, contents, form),
-        "header": f"include/{name}.h",
-        "kernels": list(kernels),
+    return {
+        "tvmconv": tvmconv.__version__,
+        "apache-tvm": metadata.version("apache-tvm"),
+        "apache-tvm-ffi": metadata.version("apache-tvm-ffi"),
+        "numpy": metadata.version("numpy"),
+        "python": platform.python_version(),
+        "platform": sys.platform,
+    }
+
+
+def sealed(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with size and checksum of every file of the folder, and of itself."""
+    manifest = manifest | {
         "files": {
             path.relative_to(folder).as_posix(): {
                 "bytes": path.stat().st_size,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             }
-            for path in files
-        },
+            for path in sorted(p for p in folder.rglob("*") if p.is_file())
+        }
     }
     return manifest | {"sha256": manifest_digest(manifest)}

@@ -8,12 +8,20 @@ from typing import Final
 
 # In the order in which they use each other.
 _MODULES: Final = ("checks", "tensors", "golden", "kernels", "loader")
+_CUDA_MODULES: Final = (
+    "checks", "tensors", "golden", "../cuda/code", "../cuda/arch", "../cuda/driver",
+    "../cuda/program", "../cuda/calls", "cuda_kernels", "cuda_loader",
+)  # fmt: skip
 
 
-def standalone_source() -> str:
-    """Text of tvmconv_load.py: errors, then every module without its imports of tvmconv."""
-    here = Path(__file__).parent
-    files = [here.parent / "errors.py", *(here / f"{name}.py" for name in _MODULES)]
+def standalone_source(*, cuda: bool = False) -> str:
+    """Text of tvmconv_load.py: errors, then every module without its imports of tvmconv.
+
+    Args:
+        cuda: of bundles for GPUs.
+    """
+    here, modules = Path(__file__).parent, _CUDA_MODULES if cuda else _MODULES
+    files = [here.parent / "errors.py", *(here / f"{name}.py" for name in modules)]
     texts = [path.read_text(encoding="utf-8") for path in files]
     docstring = ast.get_docstring(ast.parse(texts[-1]))
     head = f'"""{docstring}\n"""\n\nfrom __future__ import annotations\n'

@@ -22,7 +22,7 @@ _TEMPLATES: Final = {
 # In the order of the fields of selftest.c's table.
 FILLED: Final = ("weight", "bias", "scale", "shift", "x", "residual", "offset", "mask")
 # The order of memory follows that of another tensor.
-_LIKE: Final = {"residual": "y", "offset": "x", "mask": "x"}
+LIKE: Final = {"residual": "y", "offset": "x", "mask": "x"}
 
 
 def render(name: str, contents: Contents, entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _described(entry: Mapping[str, Any], symbol: KernelSymbol) -> dict[str, Any]
         "pack_prototype": prototype(symbol, "pack"),
         "run_prototype": prototype(symbol, "run"),
         "packed_elems": entry["tensors"]["packed"]["shape"][0],
-        "layouts": layouts | {name: layouts[other] for name, other in _LIKE.items()},
+        "layouts": layouts | {name: layouts[other] for name, other in LIKE.items()},
     }
 
 
@@ -92,13 +92,14 @@ def _tested(kernel: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         "symbol": kernel["symbol"],
         "pack": f"{kernel['symbol']}_pack" if kernel["has_pack"] else "NULL",
         "golden": [kernel["targets"][target.id]["golden"] for target in contents.targets],
-        "fills": [_fill(kernel["tensors"].get(name)) for name in FILLED],
+        "fills": [fill_of(kernel["tensors"].get(name)) for name in FILLED],
         "packed": kernel["packed_elems"],
         "y": prod(kernel["tensors"]["y"]["shape"]),
     }
 
 
-def _fill(tensor: Mapping[str, Any] | None) -> str:
+def fill_of(tensor: Mapping[str, Any] | None) -> str:
+    """The C initialiser of a tensor's test values; of one without any, that of no tensor."""
     if tensor is None or "fill" not in tensor:
         return "{0, 0, 0, 0, 0}"
     seed, count, low, step = tensor["fill"]
@@ -116,11 +117,12 @@ def _example(kernel: Mapping[str, Any]) -> dict[str, Any]:
             {"name": n, "size": prod(tensors[n]["shape"]), "value": "1" if n in ones else "0"}
             for n in used
         ],
-        "pack_arguments": _arguments(PACK_ARGUMENTS, used) if kernel["has_pack"] else "",
-        "run_arguments": _arguments(RUN_ARGUMENTS, used),
+        "pack_arguments": example_arguments(PACK_ARGUMENTS, used) if kernel["has_pack"] else "",
+        "run_arguments": example_arguments(RUN_ARGUMENTS, used),
         "outputs": prod(tensors["y"]["shape"]),
     }
 
 
-def _arguments(names: Sequence[str], used: Sequence[str]) -> str:
+def example_arguments(names: Sequence[str], used: Sequence[str]) -> str:
+    """Arguments of a call, NULL for those that the kernel does not have."""
     return ", ".join(name if name in used else "NULL" for name in names)

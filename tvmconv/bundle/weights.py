@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ Packed = dict[str, Array]
 
 
 def packed_weights(contents: Contents, weights: Mapping[str, Any]) -> Packed:
-    """The given weights by the kernel that reads them, as little-endian float32.
+    """The given weights by the kernel that reads them, little-endian.
 
     Args:
         contents: of the bundle.
@@ -35,6 +36,19 @@ def packed_weights(contents: Contents, weights: Mapping[str, Any]) -> Packed:
         for kernel, array in _of(name, value, contents):
             packed[kernel.symbol] = _checked(kernel, array)
     return packed
+
+
+def write_weights(
+    folder: Path, convolution: Convolution, entry: dict[str, Any], packed: Packed
+) -> None:
+    """A file for each kernel whose weights are shipped; named in the entry of the manifest."""
+    several = len(convolution.kernels) > 1
+    for kernel in convolution.kernels:
+        if kernel.symbol in packed:
+            suffix = f"-{kernel.target.id}" if several else ""
+            path = f"weights/{convolution.symbol}{suffix}.bin"
+            (folder / path).write_bytes(packed[kernel.symbol].tobytes())
+            entry["targets"][kernel.target.id]["weights"] = path
 
 
 def _of(name: str, value: Any, contents: Contents) -> list[tuple[Kernel, Any]]:
@@ -63,8 +77,9 @@ def _by_target(convolution: Convolution, value: Any) -> list[tuple[Kernel, Any]]
 
 def _checked(kernel: Kernel, value: Any) -> Array:
     array = np.asarray(getattr(value, "packed", value))
-    if array.dtype != np.float32 or array.shape != (kernel.packed_elems,):
+    dtype = np.dtype(kernel.spec.dtype)
+    if array.dtype != dtype or array.shape != (kernel.packed_elems,):
         given = f"{array.dtype} of shape {array.shape}"
-        allowed = f"float32 of shape ({kernel.packed_elems},): what kernel.pack returns"
+        allowed = f"{dtype} of shape ({kernel.packed_elems},): what kernel.pack returns"
         raise ArgumentError(f"weights of {kernel.spec}", given, allowed)
-    return array.astype("<f4")
+    return array.astype(dtype.newbyteorder("<"))

@@ -14,20 +14,21 @@ from tvmconv.workloads import Layer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tvmconv.bundle import Bundle
+    from tvmconv.bundle import AnyBundle
     from tvmconv.bundle.golden import SelfTest
     from tvmconv.kernel import Kernel
 
 EXAMPLES = """\
 The folder holds a shared and a static library with plain C functions, a header, a CMake file, a C
 example, golden vectors and a self-test; docs/bundle-format.md describes it. Several targets, with
-commas between, make one bundle, which picks the best one for the CPU that it is loaded on.
+commas between, make one bundle, which picks the best one for the CPU or GPU that it is loaded on.
 
 examples:
   tvmconv export conv2d_n1c64s56x56_o64k3x3_p1_bias_relu --output out/layer
   tvmconv export resnet50 --fused --output out/resnet50
   tvmconv export lenet5 --target x86_64_v2,x86_64_v3,x86_64_v4 --output out/any-pc
   tvmconv export mobilenet_v2 --target pi3,pi4,pi5 --output out/raspberry
+  tvmconv export resnet50 --target sm_80,sm_90 --output out/gpu
   tvmconv export lenet5 --target cortex_m7 --format static --output out/firmware
 """
 
@@ -113,8 +114,12 @@ def runnable(kernels: "Sequence[Kernel]") -> list[str]:
     return list(dict.fromkeys(k.target.id for k in kernels if k.target.runs_here))
 
 
-def selftests(bundle: "Bundle", targets: Sequence[str]) -> "dict[str, SelfTest]":
-    """What the self-test says of each of these targets."""
+def selftests(bundle: "AnyBundle", targets: Sequence[str]) -> "dict[str, SelfTest]":
+    """What the self-test says of each of these targets; of GPUs' the one that is used here."""
+    from tvmconv.bundle import CudaBundle
+
+    if isinstance(bundle, CudaBundle):
+        return {bundle.target: bundle.selftest()} if targets else {}
     found = {}
     for target in targets:
         bundle.use_target(target)
@@ -122,8 +127,12 @@ def selftests(bundle: "Bundle", targets: Sequence[str]) -> "dict[str, SelfTest]"
     return found
 
 
-def print_selftests(tests: "Mapping[str, SelfTest]", bundle: "Bundle", console: "Console") -> None:
+def print_selftests(
+    tests: "Mapping[str, SelfTest]", bundle: "AnyBundle", console: "Console"
+) -> None:
     """A line for each target, and every row of a self-test that failed."""
+    from tvmconv.bundle import CudaBundle
+
     passed = [target for target, test in tests.items() if test.ok]
     if passed:
         console.print(f"self-test passed: {', '.join(passed)}", style="green")
@@ -133,9 +142,11 @@ def print_selftests(tests: "Mapping[str, SelfTest]", bundle: "Bundle", console: 
             console.print(text, style="red", markup=False, highlight=False)
     others = [target for target in bundle.targets if target not in tests]
     if others:
+        how = f"`tvmconv validate {bundle.folder} --emulate` runs it in an emulator"
+        if isinstance(bundle, CudaBundle):
+            how = f"`python3 {bundle.folder}/tvmconv_load.py` runs it on a machine with such a GPU"
         console.print(
-            f"self-test not run: {', '.join(others)}; "
-            f"`tvmconv validate {bundle.folder} --emulate` runs it in an emulator",
+            f"self-test not run: {', '.join(others)}; {how}",
             style="dim",
             soft_wrap=True,
         )
@@ -149,6 +160,8 @@ def folder_sizes(folder: Path) -> dict[str, int]:
         ".c": "C sources and headers",
         ".h": "C sources and headers",
         ".bin": "golden vectors and weights",
+        ".cubin": "machine code (cubin)",
+        ".ptx": "code for newer GPUs (PTX)",
     }
     sizes: dict[str, int] = {}
     for path in sorted(folder.rglob("*")):

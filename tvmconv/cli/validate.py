@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 With --emulate the kernels run in a program of their own under the target's emulator (QEMU), which
-proves targets that this machine is not; `tvmconv targets` says which emulators are here.
+proves targets that this machine is not; `tvmconv targets` says which emulators are here. Kernels of
+GPUs run on this processor, thread by thread, and races and accesses out of bounds are found.
 In place of SPEC the folder of a bundle: its C self-test runs for every target that it holds, and
 its kernels' answers are compared with torch's.
 
@@ -28,6 +29,7 @@ examples:
   tvmconv validate mobilenet_v2 --fused --target x86_64_v3
   tvmconv validate conv1d_n1c8s50_o16k3_p1 --seed 7 --json
   tvmconv validate conv1d_n1c8s50_o16k3_p1 --target pi4 --emulate
+  tvmconv validate conv1d_n1c8s50_o16k3_p1 --target sm_90 --emulate
   tvmconv validate out/ --emulate
 """
 
@@ -98,11 +100,18 @@ def _print(name: str, report: "Report", whole: bool, console: "Console") -> None
 
 def _bundles(args: argparse.Namespace, folders: Sequence[str], output: Output) -> int:
     """Self-test and proof of every target of every bundle."""
-    from tvmconv.bundle import read
+    from tvmconv.bundle import Bundle, CudaBundle, read
     from tvmconv.emulate.bundles import validate_variant, variants
     from tvmconv.emulate.runner import find_runner
 
-    held = [(folder, variant) for folder in folders for variant in variants(read(folder))]
+    bundles = [(folder, read(folder)) for folder in folders]
+    gpus = [folder for folder, bundle in bundles if isinstance(bundle, CudaBundle)]
+    if gpus and (args.emulate or len(gpus) < len(folders)):
+        allowed = "no --emulate, and bundles for GPUs alone: `tvmconv validate SPEC --emulate`"
+        raise ArgumentError("bundle for GPUs", gpus[0], allowed)
+    if gpus:
+        return _gpu_bundles(gpus, output)
+    held = [(f, v) for f, b in bundles if isinstance(b, Bundle) for v in variants(b)]
     steps = sum(len(variant.kernels) + 1 for _, variant in held) + 1
     found: list[tuple[str, VariantReport]] = []
     with output.progress(steps, "validating") as step:
@@ -118,6 +127,26 @@ def _bundles(args: argparse.Namespace, folders: Sequence[str], output: Output) -
     console = output.console()
     for folder, report in found:
         _print_variant(folder, report, console)
+    return 0 if ok else 1
+
+
+def _gpu_bundles(folders: Sequence[str], output: Output) -> int:
+    """Self-tests of bundles on this machine's GPU."""
+    from tvmconv.bundle import load
+
+    with output.progress(len(folders) + 1, "validating") as step:
+        tests = []
+        for folder in folders:
+            step(folder)
+            tests.append(load(folder).selftest())
+    ok = all(test.ok for test in tests)
+    if output.as_json:
+        rows = [{"bundle": f, "ok": t.ok, "rows": [asdict(row) for row in t.rows]}
+                for f, t in zip(folders, tests, strict=True)]  # fmt: skip
+        output.document("validate", ok, {"bundles": rows})
+        return 0 if ok else 1
+    for folder, test in zip(folders, tests, strict=True):
+        output.console().print(f"{folder}\n{test}", markup=False, highlight=False)
     return 0 if ok else 1
 
 

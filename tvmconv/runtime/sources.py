@@ -20,6 +20,11 @@ FREESTANDING: Final = "TVMCONV_FREESTANDING"
 STATIC_SOURCES: Final = ("static.c", *_EVERYWHERE)
 STATIC_HEADERS: Final = (*PUBLIC_HEADERS, "tvmconv_workspace.h")
 
+# Of bundles for GPUs: what loads and launches their code.
+CUDA_SOURCE_DIR: Final = Path(__file__).parent / "cuda"
+CUDA_HEADERS: Final = ("tvmconv_cuda.h",)
+CUDA_SOURCES: Final = ("launch.h",)
+
 
 def runtime_sources() -> dict[str, str]:
     """Every file of the runtime, name to text."""
