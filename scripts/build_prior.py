@@ -4,6 +4,7 @@
     scripts/build_prior.py records.jsonl more.jsonl
     scripts/build_prior.py records.jsonl --check            only evaluate, write nothing
     scripts/build_prior.py --no-prior --best finals.jsonl   only the best records
+    scripts/build_prior.py gpu.jsonl --family cuda          of GPUs
 
 Before anything is written, each network is left out once and predicted by a model that never saw
 its layers (docs/knowledge.md says how to read the table).
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tvmconv.errors import TvmconvError
+from tvmconv.target import load
 from tvmconv.tuning.evaluate import Held, leave_one_network_out
 from tvmconv.tuning.model import ROUNDS, CostModel
 from tvmconv.tuning.records import Record, read_records
@@ -36,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--best", nargs="*", type=Path, metavar="FILE", help="take best records of these instead"
     )
+    parser.add_argument("--family", default="x86", help="of the prior: x86, arm, cuda")
     parser.add_argument("--no-prior", action="store_true", help="leave the prior as it is")
     parser.add_argument("--no-best", action="store_true", help="leave the best records as they are")
     parser.add_argument("--check", action="store_true", help="evaluate, write nothing")
@@ -68,7 +71,7 @@ def read(paths: list[Path], console: Console) -> list[Record]:
 
 
 def prior(args: argparse.Namespace, console: Console) -> None:
-    records = read(args.records, console)
+    records = [r for r in read(args.records, console) if family_of(r) == args.family]
     console.print(dict(Counter(record.status for record in records)))
     held = []
     for one in leave_one_network_out(records, seed=args.seed, rounds=args.rounds):
@@ -77,11 +80,15 @@ def prior(args: argparse.Namespace, console: Console) -> None:
     show(held, console)
     if args.check:
         return
-    path = args.output / "prior_x86.json.gz"
+    path = args.output / f"prior_{args.family}.json.gz"
     model = CostModel.fit(records, seed=args.seed, rounds=args.rounds)
     model.save(path)
     size = path.stat().st_size
     console.print(f"{path}: {len(model.templates)} templates, {size:,} bytes", highlight=False)
+
+
+def family_of(record: Record) -> str:
+    return load(record.target).family
 
 
 def show(held: list[Held], console: Console) -> None:
@@ -99,7 +106,7 @@ def show(held: list[Held], console: Console) -> None:
 
 def best(args: argparse.Namespace, console: Console) -> None:
     records = read(args.records if args.best is None else args.best, console)
-    path = args.output / "prior_x86.json.gz"
+    path = args.output / f"prior_{args.family}.json.gz"
     model = CostModel.load(path) if path.exists() else None
     for target, lines in write_best(records, args.output, model).items():
         size = (args.output / f"{target}.jsonl").stat().st_size

@@ -17,9 +17,9 @@ from tests.tuning.flaky import HERE, Death, FlakyHost
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
 from tvmconv.tuning import boards
+from tvmconv.tuning.artifact import Artifact
 from tvmconv.tuning.batch import Programs
 from tvmconv.tuning.boards import BoardMeasurer, Host
-from tvmconv.tuning.candidate import Artifact
 from tvmconv.tuning.measure import Outcome, Trial
 from tvmconv.tuning.records import read_records
 from tvmconv.tuning.space_points import sample_valid

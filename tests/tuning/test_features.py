@@ -17,8 +17,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {}
 @settings(max_examples=60, deadline=None)
 @given(conv_specs(), st.sampled_from(LEVELS).map(load), st.sampled_from((1, 2)))
 def test_features_of_any_spec(spec: ConvSpec, target: Target, threads: int) -> None:
-    task, plain = Task(spec, target, threads), Task(spec.linear(), target, threads)
-    for template in templates("x86"):
+    check(Task(spec, target, threads), Task(spec.linear(), target, threads))
+
+
+@settings(max_examples=15, deadline=None)
+@given(conv_specs(), st.sampled_from(("sm_80", "sm_90")).map(load))
+def test_features_on_gpus(spec: ConvSpec, target: Target) -> None:
+    check(Task(spec, target), Task(spec.linear(), target))
+
+
+def check(task: Task, plain: Task) -> None:
+    for template in templates(task.target.family):
         if template.supports(task) is not None:
             continue
         configs = [template.default(task), *template.shortlist(task)[:8]]

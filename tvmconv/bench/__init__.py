@@ -188,6 +188,11 @@ class _Run:
 
         if isinstance(kernel, Row):
             return replace(measured, rows=(*measured.rows, kernel))
+        if kernel.target.gpu is not None:
+            from tvmconv.bench.gpu import compare_on_gpu
+
+            rows = compare_on_gpu(kernel, self.peers, seconds=measured.seconds, seed=self.seed)
+            return replace(measured, rows=(*measured.rows, *rows))
         if measured.roofline is None:
             limits = measure_roofline(kernel.target.lanes, kernel.threads)
             measured = replace(measured, roofline=limits)

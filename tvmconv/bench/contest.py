@@ -48,16 +48,16 @@ def compare(
     spec = kernel.spec
     operands = aligned(fills.normal(spec, seed))
     call = bound_call(kernel, operands)
-    expected = _Expected.of(kernel, operands)
+    expected = Expected.of(kernel, operands)
     prepared = host.prepare(names, Plain.of(spec, operands)) if names else []
     slices = {p.name: p.slice for p in prepared if p.slice is not None}
     timings = interleave({OURS: timer.slice(call)} | slices, seconds, seed=seed)
     known = overheads or {}
-    rows = [_our_row(kernel, call(), expected, timings.timed[OURS])]
+    rows = [our_row(kernel, call(), expected, timings.timed[OURS])]
     for peer in prepared:
         if peer.name in timings.lost:
             peer = replace(peer, status="failed", problem=timings.lost[peer.name])
-        rows.append(_peer_row(kernel, peer, expected, timings.timed.get(peer.name)))
+        rows.append(peer_row(kernel, peer, expected, timings.timed.get(peer.name)))
     return [replace(row, overhead_seconds=known.get(row.contestant)) for row in rows]
 
 
@@ -76,14 +76,15 @@ def bound_call(kernel: "Kernel", operands: Operands) -> Callable[[], Array]:
 
 
 @dataclass(frozen=True)
-class _Expected:
+class Expected:
     """torch's answer in float64, and how far a kernel may be from it, in memory order."""
 
     values: Array
     bound: Array
 
     @classmethod
-    def of(cls, kernel: "Kernel", operands: Operands) -> "_Expected":
+    def of(cls, kernel: "Kernel", operands: Operands) -> "Expected":
+        """Compute them from a kernel's operands."""
         from tvmconv.reference import accumulate, accumulate_squares, finish, from_canonical
         from tvmconv.tolerance import error_bound
 
@@ -93,6 +94,7 @@ class _Expected:
         return cls(finish(spec, sums, operands), from_canonical(bound, spec.out_layout))
 
     def error(self, answer: Array) -> Array:
+        """How far each element is off."""
         difference: Array = np.abs(answer - self.values)
         return difference
 
@@ -118,7 +120,8 @@ class _Expected:
         return float(error[at]), float(self.bound[at])
 
 
-def _our_row(kernel: "Kernel", answer: Array, expected: _Expected, timing: Timing) -> Row:
+def our_row(kernel: "Kernel", answer: Array, expected: Expected, timing: Timing) -> Row:
+    """The kernel's row: its answer is held against the bound."""
     error, bound = expected.worst(answer)
     right = error <= bound  # False for NaN
     return replace(
@@ -129,7 +132,7 @@ def _our_row(kernel: "Kernel", answer: Array, expected: _Expected, timing: Timin
         bound=bound,
         relative_error=expected.relative(answer),
         code_bytes=kernel.text_bytes,
-        packed_bytes=4 * kernel.packed_elems,
+        packed_bytes=np.dtype(kernel.spec.dtype).itemsize * kernel.packed_elems,
         compile_seconds=kernel.compile_seconds,
         template=kernel.template_id,
         config=str(kernel.config),
@@ -137,7 +140,8 @@ def _our_row(kernel: "Kernel", answer: Array, expected: _Expected, timing: Timin
     )
 
 
-def _peer_row(kernel: "Kernel", peer: Prepared, expected: _Expected, timing: Timing | None) -> Row:
+def peer_row(kernel: "Kernel", peer: Prepared, expected: Expected, timing: Timing | None) -> Row:
+    """A peer's row: its answer has to be about right."""
     from tvmconv.reference import from_canonical
 
     if timing is None or peer.answer is None:

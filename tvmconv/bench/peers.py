@@ -76,6 +76,10 @@ class Family:
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "torch": Family("tvmconv.bench.torch_peers", ("torch",), prepare_seconds=180.0),
+        # For kernels of GPUs, where it takes the place of torch.
+        "torch_cuda": Family(
+            "tvmconv.bench.torch_cuda_peers", ("torch",), in_all=False, prepare_seconds=180.0
+        ),
         "onnxruntime": Family("tvmconv.bench.onnxruntime_peer", ("onnxruntime", "onnx")),
         "openvino": Family("tvmconv.bench.openvino_peer", ("openvino", "onnx")),
         "ncnn": Family("tvmconv.bench.ncnn_peer", ("ncnn",)),

@@ -20,7 +20,8 @@ from tvmconv.compilers import Compiler, run
 from tvmconv.runtime.sources import SOURCE_DIR, feature_mask
 from tvmconv.toolchain import CFLAGS, runtime_objects
 from tvmconv.tuning.answers import read_operands
-from tvmconv.tuning.candidate import CONVENTION, SYMBOL
+from tvmconv.tuning.artifact import SYMBOL
+from tvmconv.tuning.candidate import CONVENTION
 from tvmconv.tuning.measure import (
     CPU_SAMPLES,
     HOPELESS,
@@ -34,7 +35,7 @@ from tvmconv.tuning.runner import NUMBERS, outcome_of
 
 if TYPE_CHECKING:
     from tvmconv.target import Target
-    from tvmconv.tuning.candidate import Artifact
+    from tvmconv.tuning.artifact import Artifact
     from tvmconv.tuning.runner import Request
 
 Array = NDArray[Any]

@@ -9,53 +9,27 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvmconv.build import lower
 from tvmconv.template import get_template
 from tvmconv.toolchain import compile_object, link_open, link_shared
+from tvmconv.tuning.artifact import SYMBOL, Artifact
+from tvmconv.tuning.gpu_candidate import build_gpu
 
 if TYPE_CHECKING:
     from tvmconv.target import Target
     from tvmconv.template import Task
     from tvmconv.tuning.measure import Trial
 
-# Every candidate's functions have the same names; a library sees only its own.
-SYMBOL = "candidate"
 # Of TVM's functions, in C.
 CONVENTION = "(void *, const tvmconv_any *, int32_t, tvmconv_any *)"
 HOOKS = '#include "runtime.h"\nTVMCONV_DEFINE_HOOKS\n'
 
-
 # What is made of a trial: a shared library that needs this machine's runtime, one that brings its
 # own, or objects that a program takes together with those of other candidates (batch.py).
 Form = Literal["local", "shared", "objects"]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A candidate as a file.
-
-    Attributes:
-        path: shared library with ``__tvm_ffi_candidate_run`` and ``_pack``, or the object of run.
-        run_args: tensors of run, in order.
-        pack_args: tensors of pack, in order.
-        packed_elems: float32 values of the packed buffer.
-        accuracy: entry of tolerance.ACCURACIES that bounds its answers.
-        seconds: what each step of the build took.
-        pack_path: the object of pack; empty when there is nothing to pack, or path holds it.
-    """
-
-    path: str
-    run_args: tuple[str, ...]
-    pack_args: tuple[str, ...]
-    packed_elems: int
-    accuracy: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    pack_path: str = ""
 
 
 class CandidateBuilder:
@@ -72,9 +46,13 @@ class CandidateBuilder:
     def build(self, trial: Trial, number: int) -> Artifact:
         """Compile a trial, and link it unless objects are wanted, as ``<number>.so`` or ``.o``.
 
+        One for a GPU becomes ``<number>.json``.
+
         Raises:
             TvmconvError: what `tvmconv.build.build` raises.
         """
+        if trial.task.target.gpu is not None:
+            return build_gpu(trial, self._folder, number)
         from tvmconv.lower.pipeline import lower_to_object
 
         task, template = trial.task, get_template(trial.template_id)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from tvmconv.errors import DeviceUnreachable, EnvironmentProblem
-from tvmconv.tuning.candidate import Artifact, Form
+from tvmconv.tuning.artifact import Artifact
+from tvmconv.tuning.candidate import Form
 from tvmconv.tuning.measure import OnDone, Outcome, Trial, ignore
 from tvmconv.tuning.prepared import PreparedAnswers
 from tvmconv.tuning.processes import Build, Builder, Prepare

@@ -166,9 +166,16 @@ def _build_jobs(connection: Connection, folder: str, core: int, parent: int, for
 class RunnerProcess:
     """The measuring process; started again after each crash."""
 
-    def __init__(self, stopwatch: Path, cores: tuple[int, ...], folder: Path) -> None:
-        """Remember how to start it."""
+    def __init__(
+        self,
+        stopwatch: Path,
+        cores: tuple[int, ...],
+        folder: Path,
+        module: str = "tvmconv.tuning.runner",
+    ) -> None:
+        """Remember how to start it; `module` is what it runs."""
         self.name = "this machine"
+        self._module = module
         self.cores = frozenset(cores)
         self.batch = 1
         self._stopwatch = stopwatch
@@ -226,7 +233,7 @@ class RunnerProcess:
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
         cores = ",".join(map(str, sorted(self.cores)))
-        command = [sys.executable, "-m", "tvmconv.tuning.runner", str(os.getpid())]
+        command = [sys.executable, "-m", self._module, str(os.getpid())]
         command += [str(inner.fileno()), str(self._stopwatch), cores]
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(

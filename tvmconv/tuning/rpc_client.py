@@ -20,7 +20,7 @@ from tvmconv.tuning.rpc_address import CONNECT_TIMEOUT, Address
 
 if TYPE_CHECKING:
     from tvmconv.target import Target
-    from tvmconv.tuning.candidate import Artifact
+    from tvmconv.tuning.artifact import Artifact
     from tvmconv.tuning.runner import Request
 
 # A server has one session at a time and ends it after a time that is set when it begins, whoever

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.tuning.answers import compare, read_operands
-from tvmconv.tuning.candidate import Artifact
+from tvmconv.tuning.artifact import Artifact
 from tvmconv.tuning.measure import (
     CPU_SAMPLES,
     LOST_CPU,
@@ -244,6 +244,16 @@ def outcome_of(times: Sequence[tuple[float, float]], error: float, threads: int)
     return Outcome("ok", "", cpu, lost / len(times), error, wall)
 
 
+def serve_requests(connection: Connection, answer: Callable[[Request], list[Outcome]]) -> None:
+    """Answer requests until the other end closes."""
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        connection.send(answer(request))
+
+
 def _aligned(array: Array) -> Array:
     buffer = _Guarded.filled(array.size).values
     buffer[:] = array.reshape(-1)
@@ -251,16 +261,10 @@ def _aligned(array: Array) -> Array:
 
 
 def serve(connection: Connection, stopwatch: str, cores: list[int]) -> None:
-    """Answer requests until the other end closes."""
+    """Answer requests on these cores until the other end closes."""
     if cores:
         os.sched_setaffinity(0, cores)
-    runner = Runner(stopwatch)
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        connection.send(runner.answer(request))
+    serve_requests(connection, Runner(stopwatch).answer)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from tvmconv.tuning.candidate import Artifact
+from tvmconv.tuning.artifact import Artifact
 from tvmconv.tuning.measure import OnDone, Outcome, Trial
 from tvmconv.tuning.processes import Build, Prepare
 from tvmconv.tuning.runner import Request

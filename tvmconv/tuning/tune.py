@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
     from tvmconv.target import Target
     from tvmconv.tuning.boards import Host
+    from tvmconv.tuning.pool import Pool
 
 DEFAULT_RECORDS = "tvmconv-records.jsonl"
 DEFAULT_TRIALS = 64
@@ -106,9 +107,10 @@ def tune(
                 allowed = "no measurer, and the id of their target, with rpc, tracker or ssh"
                 raise ArgumentError(wrong, measurer or target, allowed)
             measurer = stack.enter_context(named.connected(chosen, threads))
-        machine = measurer.machine if measurer else None
+        elif measurer is None:
+            measurer = stack.enter_context(_local(chosen, threads))
         static = isinstance(measurer, StaticMeasurer)
-        log = stack.enter_context(Log(records, threads, machine, static=static))
+        log = stack.enter_context(Log(records, threads, measurer.machine, static=static))
         weighed = _distinct(given, counts)
         tasks = [Task(spec, chosen, threads, max_error) for spec in weighed]
         layers = [
@@ -123,10 +125,6 @@ def tune(
             )
             for number, task in enumerate(tasks)
         ]
-        if measurer is None:
-            from tvmconv.tuning.local import LocalMeasurer
-
-            measurer = stack.enter_context(LocalMeasurer(chosen, threads))
         budget = Budget(minutes, trials * len(layers) if trials is not None else None)
         session = Session(layers, measurer, log, budget, known_before, on_event, seed)
         stopped = session.run()
@@ -138,6 +136,17 @@ def tune(
         stopped=stopped,
         warnings=(*problems, *session.warnings, *((ESTIMATED,) if static else ())),
     )
+
+
+def _local(target: Target, threads: int) -> Pool:
+    """The measurer of this machine, or of its GPU."""
+    if target.gpu is not None:
+        from tvmconv.tuning.gpu_local import GpuMeasurer
+
+        return GpuMeasurer(target)
+    from tvmconv.tuning.local import LocalMeasurer
+
+    return LocalMeasurer(target, threads)
 
 
 def _distinct(specs: Sequence[ConvSpec], weights: Sequence[float]) -> dict[ConvSpec, float]:
