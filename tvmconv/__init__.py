@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tvmconv.errors import ArgumentError as ArgumentError
     from tvmconv.errors import BuildFailed as BuildFailed
     from tvmconv.errors import BundleError as BundleError
+    from tvmconv.errors import DeviceCrashed as DeviceCrashed
     from tvmconv.errors import DeviceError as DeviceError
     from tvmconv.errors import DeviceFull as DeviceFull
     from tvmconv.errors import DeviceUnreachable as DeviceUnreachable
@@ -63,6 +64,7 @@ _ERRORS = (
     "ArgumentError",
     "BuildFailed",
     "BundleError",
+    "DeviceCrashed",
     "DeviceError",
     "DeviceFull",
     "DeviceUnreachable",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvmconv.compilers import find_compiler
+from tvmconv.compilers import find_compiler, find_cxx
 from tvmconv.emulate.runner import Runner, find_runner
 from tvmconv.errors import EnvironmentProblem
 from tvmconv.target import Target
@@ -53,10 +53,29 @@ class Abilities:
 
 def abilities(target: Target) -> Abilities:
     """Look at what is installed; nothing is compiled or started but version queries."""
+    if target.gpu is not None:
+        return _gpu_abilities(target)
     link = _found(lambda: find_compiler(target).label)
     emulated = _found(lambda: _emulator(target).label)
     return Abilities(
         _compile(target), link, _native(target), emulated, _rpc(target, link), _ssh(target)
+    )
+
+
+def _gpu_abilities(target: Target) -> Abilities:
+    """TVM writes source without any tool; a CUDA compiler makes code of it, a C++ one emulates."""
+    from tvmconv.cuda.compiler import find_cuda_compiler, label
+
+    native = Ability(True, "the GPU of this machine")
+    if not target.runs_here:
+        native = Ability(False, f"needs a GPU of {target.isa} or newer")
+    return Abilities(
+        compile=Ability(True, f"CUDA source, {target.isa}"),
+        link=_found(lambda: label(find_cuda_compiler())),
+        native=native,
+        emulated=_found(lambda: f"threads as fibers, {find_cxx().label}"),
+        rpc=Ability(False, "scripts/gpu_check.py measures on another machine's GPU"),
+        ssh=Ability(False, "scripts/gpu_check.py measures on another machine's GPU"),
     )
 
 

@@ -7,8 +7,9 @@
       for ax15 in 64, unroll ax12 in 14, unroll ax13_0 in 2, vector ax13_1 in 16
         conv_local += v, packed
 
-Indices, masks and arithmetic are left out: the whole script has them (``--show tir``). Lines that
-say the same as the one before, as unrolled code does, are told once with their number.
+Of a GPU's, blocks and threads are loops too. Indices, masks and arithmetic are left out: the whole
+script has them (``--show tir``). Lines that say the same as the one before, as unrolled code does,
+are told once with their number.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def _statement(statement: ast.stmt, depth: int) -> Iterator[str]:
         if statement.orelse:
             yield f"{indent}else"
             yield from _lines(statement.orelse, depth + 1)
-    elif isinstance(statement, ast.With | ast.While):
-        yield from _lines(statement.body, depth)
+    elif isinstance(statement, ast.With):
+        threads = [head for item in statement.items if (head := _thread(item.context_expr))]
+        yield from (indent + head for head in threads)
+        yield from _lines(statement.body, depth + bool(threads))
     else:
         yield from (indent + line for line in _simple(statement))
 
@@ -85,7 +88,9 @@ def _simple(statement: ast.stmt) -> Iterator[str]:
     called = _name(value.func) if isinstance(value, ast.Call) else ""
     if isinstance(statement, ast.Assign):
         (target,) = statement.targets
-        if called in _ALLOCATIONS and isinstance(value, ast.Call) and value.args:
+        if head := _thread(statement.value):
+            yield head
+        elif called in _ALLOCATIONS and isinstance(value, ast.Call) and value.args:
             yield f"{ast.unparse(target)}: {_shape(value.args[0])}"
         elif isinstance(target, ast.Subscript):
             yield _store(ast.unparse(target.value), _reads(statement.value))
@@ -93,6 +98,16 @@ def _simple(statement: ast.stmt) -> Iterator[str]:
         yield _store(ast.unparse(value.args[0]), _reads(*value.args[1:]))
     elif isinstance(value, ast.Call) and not called.startswith(("func_attr", "attr")):
         yield " ".join((called, *dict.fromkeys(_reads(value))))
+
+
+def _thread(node: ast.AST) -> str:
+    """Blocks or threads along one axis; empty where there is one, or something else is said."""
+    if not (isinstance(node, ast.Call) and _name(node.func) == "launch_thread"):
+        return ""
+    axis, extent = node.args
+    return (
+        "" if ast.unparse(extent) == "1" else f"{ast.literal_eval(axis)} in {ast.unparse(extent)}"
+    )
 
 
 def _store(target: str, reads: Sequence[str]) -> str:

@@ -25,6 +25,11 @@ def main(x: T.Buffer((96,), "float32"), packed: T.Buffer((9,), "float32")):
             y[0] = x[3]
     for block in T.thread_binding(4, thread="blockIdx.x"):
         y[block] = x[block]
+    with T.launch_thread("blockIdx.x", 208) as blockIdx_x:
+        vthread_x = T.launch_thread("vthread.x", 1)
+        threadIdx_x = T.launch_thread("threadIdx.x", 128)
+        with T.attr(k_1, "pragma_auto_unroll_max_step", 16384):
+            y[threadIdx_x] = x[blockIdx_x]
 """
 
 NEST = """\
@@ -43,6 +48,9 @@ parallel i0_fused in 7
   else
     y = x
 blockIdx.x in 4
+  y = x
+blockIdx.x in 208
+  threadIdx.x in 128
   y = x"""
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.bench.labels import kilobytes, microseconds
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
 from tvmconv.cli.output import Output
+from tvmconv.errors import ArgumentError
 from tvmconv.hot_loop import HotLoop, find_hot_loop
 from tvmconv.loop_nest import loop_nest
 from tvmconv.spec import ConvSpec
@@ -18,20 +20,27 @@ if TYPE_CHECKING:
     from tvmconv.choose import Candidate
     from tvmconv.kernel import Kernel
 
-SECTIONS = ("arithmetic", "choice", "roofline", "loops", "hot", "tir", "trace", "asm")
-USUAL = SECTIONS[:5]
+SECTIONS = (
+    "arithmetic", "choice", "roofline", "usage", "loops", "hot", "tir", "trace", "asm", "cuda",
+    "ptx", "sass",
+)  # fmt: skip
+USUAL = ("arithmetic", "choice", "roofline", "loops", "hot")
+USUAL_OF_GPUS = ("arithmetic", "choice", "usage", "loops")
+OF_PROCESSORS = ("roofline", "hot", "asm")
+OF_GPUS = ("usage", "cuda", "ptx", "sass")
+LANGUAGES = {"asm": "gas", "cuda": "cuda", "loops": "text", "ptx": "gas", "sass": "gas"}
 MEASURE_SECONDS = 0.1
-_LANGUAGES = {"asm": "gas", "loops": "text"}
 EXAMPLES = """\
 sections: arithmetic, choice (which templates were considered and why), roofline (measured, where
 the target runs here), loops (the nest, abridged), hot (assembly of the innermost loop), tir (the
 whole nest), trace (the schedule's steps), asm (everything); the first five are shown unless --show
-says otherwise
+says otherwise. Of a GPU: usage (registers, memory, spills), cuda (source), ptx, sass (its code).
 
 examples:
   tvmconv inspect conv2d_n1c64s56x56_o64k3x3_p1_bias_relu
   tvmconv inspect resnet50:2 --show hot roofline
   tvmconv inspect resnet50:2 --show asm --target x86_64_v2 > layer.s
+  tvmconv inspect resnet50:2 --show usage sass --target sm_90
 """
 
 
@@ -40,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_specs(parser)
     add_compile(parser)
     parser.add_argument(
-        "--show", nargs="+", choices=SECTIONS, default=USUAL, metavar="SECTION", help="see below"
+        "--show", nargs="+", choices=SECTIONS, default=None, metavar="SECTION", help="see below"
     )
 
 
@@ -72,9 +81,7 @@ def examine(kernel: "Kernel", args: argparse.Namespace) -> dict[str, Any]:
         "tier": kernel.tier,
         "code_bytes": kernel.text_bytes,
     }
-    for section in SECTIONS:
-        if section not in args.show:
-            continue
+    for section in _shown(kernel, args.show):
         if section == "arithmetic":
             found[section] = arithmetic(kernel.spec)
         elif section == "choice":
@@ -86,9 +93,49 @@ def examine(kernel: "Kernel", args: argparse.Namespace) -> dict[str, Any]:
             found[section] = asdict(loop) if loop else None
         elif section == "loops":
             found[section] = loop_nest(kernel.inspect("tir"))
+        elif section == "usage":
+            found[section] = usage(kernel)
         else:
             found[section] = kernel.inspect(section)
     return found
+
+
+def _shown(kernel: "Kernel", asked: Sequence[str] | None) -> list[str]:
+    """The sections in their order.
+
+    Raises:
+        ArgumentError: one that processors have was asked of a GPU, or the other way round.
+    """
+    on_gpu = kernel.target.gpu is not None
+    others = OF_PROCESSORS if on_gpu else OF_GPUS
+    for section in asked or ():
+        if section in others:
+            allowed = ", ".join(one for one in SECTIONS if one not in others)
+            raise ArgumentError(f"--show for {kernel.target.id}", section, allowed)
+    wanted = asked or (USUAL_OF_GPUS if on_gpu else USUAL)
+    # Source that a template writes itself comes of no schedule.
+    unscheduled = ("loops",) if not asked and not kernel.built.trace else ()
+    return [s for s in SECTIONS if s in wanted and s not in unscheduled]
+
+
+def usage(kernel: "Kernel") -> dict[str, Any]:
+    """What each function on the GPU needs, and who compiled it."""
+    device = kernel.built.device
+    if device is None or not device.launches:
+        return {"compiler": "", "flags": [], "functions": []}
+    image = kernel.image
+    spills = dict(image.spills)
+    launched = {launch.kernel: launch for launch in device.launches}
+    functions = []
+    for one in image.usage:
+        launch, spilled = launched.get(one.kernel), spills.get(one.kernel)
+        functions.append(
+            asdict(one)
+            | {"spill_bytes": spilled.store_bytes + spilled.load_bytes if spilled else None}
+            | {"dynamic_shared_bytes": launch.shared_bytes if launch else 0}
+            | {"grid": launch.grid if launch else (), "block": launch.block if launch else ()}
+        )
+    return {"compiler": image.compiler, "flags": list(image.flags), "functions": functions}
 
 
 def arithmetic(spec: ConvSpec) -> dict[str, Any]:
@@ -190,8 +237,10 @@ def _print(kernel: "Kernel", found: dict[str, Any], console: "Console") -> None:
             _print_roofline(value, console)
         elif section == "hot":
             _print_hot(value, console)
+        elif section == "usage":
+            _print_usage(value, console)
         else:
-            _print_code(value, _LANGUAGES.get(section, "python"), console)
+            _print_code(value, LANGUAGES.get(section, "python"), console)
     console.print()
 
 
@@ -205,6 +254,10 @@ def _heading(section: str, console: "Console") -> None:
         "tir": "Whole loop nest",
         "trace": "Schedule",
         "asm": "Assembly",
+        "usage": "What it needs of the GPU",
+        "cuda": "CUDA source",
+        "ptx": "PTX",
+        "sass": "Machine code",
     }
     console.print(f"\n[bold]{titles[section]}[/]")
 
@@ -220,7 +273,7 @@ def _print_choice(values: dict[str, Any], console: "Console") -> None:
         console.print(f"  {values['forced'].replace(',', ' ')} was asked for", highlight=False)
     for candidate in values["candidates"]:
         style = "green" if candidate["chosen"] else "" if candidate["fits"] else "dim"
-        line = f"  {candidate['template']:18} {candidate['tier']:10} {candidate['reason']}"
+        line = f"  {candidate['template']:19} {candidate['tier']:10} {candidate['reason']}"
         console.print(line, style=style, highlight=False, markup=False)
     for note in values["notes"]:
         console.print(f"  {note}", style="dim", highlight=False, markup=False)
@@ -251,6 +304,22 @@ def _print_hot(values: dict[str, Any] | None, console: "Console") -> None:
     loop = HotLoop(**values)
     console.print(f"  {loop.summary}", highlight=False)
     _print_code(loop.text, "gas", console)
+
+
+def _print_usage(values: dict[str, Any], console: "Console") -> None:
+    console.print(f"  {values['compiler']} {' '.join(values['flags'])}", highlight=False)
+    for one in values["functions"]:
+        shared = one["shared_bytes"] + one["dynamic_shared_bytes"]
+        rows = {
+            "grid, block": f"{one['grid']}, {one['block']}",
+            "registers": str(one["registers"]),
+            "shared memory": f"{shared:,} bytes a block",
+            "stack": f"{one['stack_bytes']} bytes a thread, spilled: {one['spill_bytes']}",
+            "code": f"{one['code_bytes']:,} bytes",
+        }
+        console.print(f"  {one['kernel']}", highlight=False)
+        for name, text in rows.items():
+            console.print(f"    {name:18} {text}", highlight=False)
 
 
 def _print_code(text: str, language: str, console: "Console") -> None:
