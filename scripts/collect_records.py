@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-error", type=float, default=DEFAULT_MAX_ERROR)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--algorithm", help="stay with an algorithm or template id")
     args = parser.parse_args()
     target = targets.load(args.target)
     specs = [spec for text in args.workloads for spec in resolve(text)]
@@ -42,6 +43,7 @@ def main() -> int:
             threads=args.threads,
             max_error=args.max_error,
             seed=args.seed,
+            algorithm=args.algorithm,
             on_trial=report.trial,
         )
     for problem in done.problems:

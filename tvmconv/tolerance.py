@@ -82,6 +82,9 @@ ACCURACIES |= {
 # Long filters over few outputs lose less than F(6, 3).
 ACCURACIES |= {name: Accuracy(48.0, 1e-5) for name in ("winograd_f4_5", "winograd_f5_4")}
 
+# Strassen's products of parts by their levels.
+ACCURACIES |= {"strassen_1": Accuracy(8.0, 6e-6), "strassen_2": Accuracy(12.0, 1e-5)}
+
 # Largest slope of each activation, where it is not an argument. Smooth ones were maximised
 # numerically and are rounded up.
 LIPSCHITZ = {

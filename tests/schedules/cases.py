@@ -38,6 +38,10 @@ CASES: dict[str, tuple[ConvSpec, ConvSpec]] = {
         tc.conv2d((1, 56, 56, 64), 64, 3, padding=1, bias=True, activation="relu", layout="NHWC"),
         tc.conv_transpose2d((2, 6, 9, 11), 10, (4, 3), stride=(2, 1), groups=2, residual=True),
     ),
+    "x86.strassen": (
+        tc.conv2d((1, 14, 14, 256), 1024, 1, bias=True, activation="relu", layout="NHWC"),
+        tc.conv3d((2, 33, 5, 8, 9), 48, (3, 1, 2), stride=(2, 1, 2), padding=1, residual=True),
+    ),
     "x86.transposed": (
         tc.conv_transpose2d((1, 16, 16, 64), 32, 4, stride=2, padding=1, layout="NHWC"),
         tc.conv_transpose2d(
@@ -73,7 +77,11 @@ _HALF = (
 _TENSOR_CORES = {"cuda.implicit_gemm": _HALF, "cuda.warpgroup_gemm": _HALF}
 FAMILY_CASES: dict[str, dict[str, tuple[ConvSpec, ConvSpec]]] = {
     "x86": CASES,
-    "arm": {template_id.replace("x86", "arm"): specs for template_id, specs in CASES.items()},
+    "arm": {
+        template_id.replace("x86", "arm"): specs
+        for template_id, specs in CASES.items()
+        if template_id != "x86.strassen"
+    },
     "riscv": {f"riscv.{name}": CASES[f"x86.{name}"] for name in _RISCV},
     "cuda": {f"cuda.{name}": CASES[f"x86.{name}"] for name in _CUDA} | _TENSOR_CORES,
 }

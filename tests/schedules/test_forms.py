@@ -106,6 +106,53 @@ def test_winograds_columns_say_what_its_forms_say(
         assert plan.runs[row] == prod(form.phase_shape(problem))
 
 
+@st.composite
+def dense_specs(draw: st.DrawFn) -> ConvSpec:
+    """Specs that Strassen takes: strides, taps, padding and layouts at random."""
+    channels = (draw(st.integers(32, 100)), draw(st.integers(32, 150)))
+    size = draw(st.tuples(st.integers(6, 40), st.integers(6, 40)))
+    layout = draw(st.sampled_from(("NCHW", "NHWC")))
+    shape = (1, channels[0], *size) if layout == "NCHW" else (1, *size, channels[0])
+    kernel = draw(st.sampled_from((1, 1, 2, 3)))
+    return tc.conv2d(
+        shape,
+        channels[1],
+        kernel,
+        stride=draw(st.sampled_from((1, 2))),
+        padding=draw(st.integers(0, kernel - 1)),
+        layout=layout,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(dense_specs(), st.sampled_from(LEVELS).map(load), SEEDS)
+def test_strassens_columns_say_what_its_forms_say(
+    spec: ConvSpec, target: Target, seed: int
+) -> None:
+    task, template = Task(spec, target), get_template("x86.strassen")
+    assert template.supports(task) is None
+    strassen = importlib.import_module("tvmconv.schedules.nests.strassen")
+    space, problem = template.space(task), task.problem
+    indices = np.random.default_rng(seed).integers(0, space.grid_size, 20)
+    some = [space.at(int(i)) for i in indices]
+    assert space.valid_rows is not None
+    valid = space.valid_rows(columns_of(some))
+    assert list(valid) == [space.valid(config) is None for config in some]
+    plan = strassen.Plan.of(task, columns_of(some))
+    for row, config in enumerate(some):
+        form = strassen.form(task, config)
+        sums = prod(form.window(problem)) * form.channels_in(problem)
+        assert plan.products[row] == form.products
+        assert plan.sum_bytes[row] == 4 * form.products * sums
+        assert plan.parts[row] * plan.blocks_oc[row] == form.blocks(problem)
+        assert plan.weight_bytes[row] * problem.g == 4 * form.weight_elems(problem)
+        assert plan.blocks[row] == prod(form.block_shape(problem))
+        assert plan.runs[row] == form.runs(problem)[0]
+        if form.staged:
+            window = prod(form.padded_window(problem)) * form.channels_in(problem) * form.parts
+            assert plan.window_bytes[row] == 4 * window
+
+
 @pytest.mark.parametrize("template_id", CASES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_features_are_finite_and_of_every_config(template_id: str, level: str) -> None:

@@ -46,7 +46,7 @@ def too_much(spec: ConvSpec, level: str) -> dict[str, int]:
     candidate = choose(task)
     assert candidate.config is not None
     found = workspace(loops(task, candidate.template, candidate.config))
-    transforms = candidate.template.algorithm in ("winograd", "fft")
+    transforms = candidate.template.algorithm in ("winograd", "fft", "strassen")
     return found if sum(found.values()) > (WORKSPACE_BYTES, TRANSFORMED_BYTES)[transforms] else {}
 
 

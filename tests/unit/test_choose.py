@@ -93,6 +93,7 @@ REASONS = {
     "x86.grouped": (SPEC, "several groups of 2 to"),
     "x86.im2col": (tc.conv2d((1, 8, 9, 9), 8, 1), "no taps to gather"),
     "x86.pointwise": (SPEC, "only for 1x1"),
+    "x86.strassen": (tc.conv2d((1, 8, 9, 9), 8, 1), "needs 32 channels"),
     "x86.transposed": (SPEC, "only for transposed"),
     "x86.winograd": (tc.conv2d((1, 8, 9, 9), 8, 1), "no taps to share"),
 }

@@ -88,6 +88,14 @@ def by_phase(values: Sequence[int], phase: Expr) -> Expr:
     return chain
 
 
+def pick(values: Sequence[Expr], index: Expr) -> Expr:
+    """``values[index]``; folds to one of them where the loop over the index is unrolled."""
+    chain = values[-1]
+    for i in range(len(values) - 2, -1, -1):
+        chain = tirx.Select(index == i, values[i], chain)
+    return chain
+
+
 def tap_position(axis: Axis, quotient: Expr, phase: Expr, tap: Expr) -> Expr:
     """Input coordinate that output ``quotient * phases + phase`` reads for a tap."""
     return quotient * axis.stride + by_phase(axis.origins, phase) + tap * axis.step

@@ -18,7 +18,13 @@ from typing import Any
 from tvm import te, tirx
 
 from tvmconv.declare.border import read_padded
-from tvmconv.declare.declaration import Declaration, Placement, by_phase, flat_index
+from tvmconv.declare.declaration import (
+    Declaration,
+    Placement,
+    by_phase,
+    flat_index,
+    pick,
+)
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.packing import (
     declare_packed,
@@ -311,11 +317,3 @@ def combine(h: Filtering, w: Filtering, a: Expr, b: Expr, tap: Any) -> Expr:
         scaled = row * factor
         total = scaled if total is None else total + scaled
     return total
-
-
-def pick(values: Sequence[Expr], index: Expr) -> Expr:
-    """``values[index]``; folds to one of them where the loop over the index is unrolled."""
-    chain = values[-1]
-    for i in range(len(values) - 2, -1, -1):
-        chain = tirx.Select(index == i, values[i], chain)
-    return chain

@@ -45,12 +45,14 @@ class Collected:
     problems: tuple[str, ...]
 
 
-def plan(task: Task, configs: int, seed: int) -> list[Trial]:
-    """What to measure of a task, the defaults first."""
+def plan(task: Task, configs: int, seed: int, algorithm: str | None = None) -> list[Trial]:
+    """What to measure of a task, the defaults first; of one algorithm or template where asked."""
     fitting = [c for c in consider(task) if c.fits]
     fastest = min((c.cycles for c in fitting), default=1.0)
     chosen: list[list[Trial]] = []
     for candidate in fitting:
+        if algorithm not in (None, candidate.template.algorithm, candidate.template.id):
+            continue
         likely = candidate.cycles <= UNLIKELY * fastest
         count = configs if likely else max(3, configs // 4)
         template = candidate.template
@@ -80,6 +82,7 @@ def collect(
     threads: int = 1,
     max_error: float = DEFAULT_MAX_ERROR,
     seed: int = 0,
+    algorithm: str | None = None,
     on_trial: Callable[[int, int, Trial, Outcome], None] = lambda done, total, trial, outcome: None,
 ) -> Collected:
     """Measure what is not in the records file yet, and add it there.
@@ -93,6 +96,7 @@ def collect(
         threads: of the kernels.
         max_error: largest relative error that an algorithm may have.
         seed: of the choice of configs.
+        algorithm: or template id to stay with.
         on_trial: hears of each trial: how many are done, of how many, which, and what came of it.
 
     Raises:
@@ -101,7 +105,7 @@ def collect(
     distinct = dict.fromkeys(spec.linear() for spec in specs)
     tasks = [Task(spec, target, threads, max_error) for spec in distinct]
     existing, problems = read_existing(records)
-    todo = list(_missing(tasks, existing, configs, seed))
+    todo = list(_missing(tasks, existing, configs, seed, algorithm))
     lost: list[float] = []
     failures = 0
 
@@ -120,10 +124,14 @@ def collect(
 
 
 def _missing(
-    tasks: Iterable[Task], existing: Sequence[Record], configs: int, seed: int
+    tasks: Iterable[Task],
+    existing: Sequence[Record],
+    configs: int,
+    seed: int,
+    algorithm: str | None,
 ) -> Iterator[Trial]:
     for task in tasks:
         known = measured(of_task(existing, task))
-        for trial in plan(task, configs, seed):
+        for trial in plan(task, configs, seed, algorithm):
             if (trial.template_id, str(trial.config)) not in known:
                 yield trial
