@@ -5,6 +5,7 @@
     scripts/build_prior.py records.jsonl --check            only evaluate, write nothing
     scripts/build_prior.py --no-prior --best finals.jsonl   only the best records
     scripts/build_prior.py gpu.jsonl --family cuda          of GPUs
+    scripts/build_prior.py new.jsonl --add --no-best        a template that the prior has not
 
 Before anything is written, each network is left out once and predicted by a model that never saw
 its layers (docs/knowledge.md says how to read the table).
@@ -39,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         "--best", nargs="*", type=Path, metavar="FILE", help="take best records of these instead"
     )
     parser.add_argument("--family", default="x86", help="of the prior: x86, arm, cuda")
+    parser.add_argument(
+        "--add", action="store_true", help="keep the prior of templates that no record is of"
+    )
     parser.add_argument("--no-prior", action="store_true", help="leave the prior as it is")
     parser.add_argument("--no-best", action="store_true", help="leave the best records as they are")
     parser.add_argument("--check", action="store_true", help="evaluate, write nothing")
@@ -82,6 +86,8 @@ def prior(args: argparse.Namespace, console: Console) -> None:
         return
     path = args.output / f"prior_{args.family}.json.gz"
     model = CostModel.fit(records, seed=args.seed, rounds=args.rounds)
+    if args.add:
+        model = CostModel.load(path).joined(model)
     model.save(path)
     size = path.stat().st_size
     console.print(f"{path}: {len(model.templates)} templates, {size:,} bytes", highlight=False)

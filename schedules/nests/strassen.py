@@ -33,7 +33,8 @@ LEVELS = (1, 2)
 # Channels of one part below which its sums cost more than an eighth of the products.
 FEWEST_CHANNELS = 16
 CHUNKS = (1, 2, 3, 4, 6, 8, 16)
-TILE_PIXELS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14)
+TILE_PIXELS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14, 16, 20, 24, 28)
+MOST_ROWS = 14
 TILE_CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 VECTORS = (1, 2, 3, 4)
 MOST_BLOCKS = 64
@@ -52,8 +53,8 @@ def supports(task: Task) -> str | None:
         return "samples lie on no grid"
     if not isfinite(problem.pad_value):
         return "sums would spread the padding value"
-    if any(axis.phases > 1 for axis in problem.axes):
-        return "phases of a transposed convolution are not cut"
+    if any(axis.is_uneven for axis in problem.axes):
+        return "the phases differ in taps"
     if min(problem.icg, problem.ocg) < parts(1) * FEWEST_CHANNELS:
         return f"needs {parts(1) * FEWEST_CHANNELS} channels on both sides"
     if problem.axes[1].quotients * problem.axes[2].quotients < parts(1):
@@ -66,7 +67,7 @@ def space(task: Task) -> ConfigSpace:
     problem, lanes = task.problem, task.target.lanes
     _, h, w = problem.axes
     least = min(problem.icg, problem.ocg) // FEWEST_CHANNELS
-    rows = min(max(TILE_PIXELS), h.quotients)
+    rows = min(MOST_ROWS, h.quotients)
     channels = {n * lanes for n in VECTORS}
     across = {n for n in TILE_PIXELS if n <= w.quotients}
     vectors = ["oc"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cores import core_of
-from tvmconv.declare.strassen_form import runs_of
+from tvmconv.declare.strassen_form import is_sampled, runs_of
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.strassen import ADDITIONS_IN, ADDITIONS_OUT, HALVES, PRODUCTS
@@ -49,7 +49,7 @@ class Cut:
     @property
     def window(self) -> Array:
         """Inputs of one part, as StrassenForm.window has them."""
-        window: Array = self.block if self.axis.taps == 1 else self._inputs(self.block)
+        window: Array = self.block if is_sampled(self.axis) else self._inputs(self.block)
         return window
 
     @property
@@ -63,7 +63,8 @@ class Cut:
         return self.blocks * self.span / self.axis.quotients
 
     def _inputs(self, outputs: Array) -> Array:
-        return (outputs - 1) * self.axis.stride + (self.axis.taps - 1) * self.axis.step + 1
+        taps = (self.axis.taps - 1) * self.axis.step + 1
+        return (outputs - 1) * self.axis.stride + max(self.axis.origins) - self.axis.low + taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,12 @@ class Plan:
     def depth(self) -> int:
         """Slices of x that a block reads."""
         d = self.problem.axes[0]
-        return 1 if d.taps == 1 else (d.taps - 1) * d.step + 1
+        return 1 if is_sampled(d) else d.window(1) - d.low
+
+    @property
+    def phases(self) -> int:
+        """Phases of a transposed convolution, which share the sums of x."""
+        return prod(axis.phases for axis in self.problem.axes)
 
     @property
     def sum_elems(self) -> Array:
@@ -197,12 +203,12 @@ class Plan:
         """Sums of the weights of one group."""
         taps = prod(axis.taps for axis in self.problem.axes)
         panel = self.products * taps * self.channels_in * self.columns["tile_oc"]
-        return 4.0 * panel * self.blocks_oc
+        return 4.0 * panel * self.blocks_oc * self.phases
 
     @property
     def blocks(self) -> Array:
         """Blocks of the whole layer: what threads share."""
-        outer = max(1, self.problem.n) * self.problem.g * self.problem.axes[0].out_extent
+        outer = max(1, self.problem.n) * self.problem.g * self.problem.axes[0].quotients
         return outer * self.h.blocks * self.w.blocks
 
     @property
@@ -231,7 +237,7 @@ class Plan:
     @property
     def stage_elems(self) -> Array:
         """Elements of the largest stage over all blocks and chunks, as it is declared."""
-        gemm = self.gemm_bytes * self.blocks_oc // self.chunk
+        gemm = self.gemm_bytes * self.phases * self.blocks_oc // self.chunk
         largest = np.maximum(np.maximum(self.sum_bytes, gemm), self.window_bytes)
         elems: Array = self.blocks * largest / 4
         return elems
@@ -274,7 +280,7 @@ class Plan:
     def product_cycles(self) -> Array:
         """All products of parts."""
         tile = self.columns["tile_oh"] * self.columns["tile_ow"]
-        tiles = self.products * self.blocks_oc * self.pixels / tile
+        tiles = self.phases * self.products * self.blocks_oc * self.pixels / tile
         overhead = SUM_CYCLES * self.held + LOOP_CYCLES
         each = self.reduction * self.step_cycles + self.runs * overhead
         cycles: Array = self.blocks * tiles * each
@@ -290,7 +296,7 @@ class Plan:
         operation = 1 / core.fma_per_cycle + core.instruction_cycles
         into = blocks * read + steps_in * operation + self.products * written
         out = self.products * read + steps_out * operation + blocks * written
-        chunks = self.pixels * self.blocks_oc * self.columns["tile_oc"]
+        chunks = self.phases * self.pixels * self.blocks_oc * self.columns["tile_oc"]
         added: Array = self.blocks * (self.sum_elems * into + chunks * out) / lanes
         return added
 
@@ -313,7 +319,7 @@ class Plan:
         sums, gemm, weights = self.sum_bytes, self.gemm_bytes, self.weight_bytes
         chunks = self.columns["chunks"]
         moved = weights * np.where(weights + sums + gemm > l2, self.blocks, 1.0)
-        again = sums * (1 + chunks) + 2 * gemm * chunks
+        again = sums * (1 + chunks * self.phases) + 2 * gemm * chunks * self.phases
         return moved + np.where(sums + gemm > l2, self.blocks * again, 0.0)
 
     @property

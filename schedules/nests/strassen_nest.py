@@ -3,7 +3,7 @@
 parallel n, g, block of d, h, w:
     xpad    what the block reads, padding filled in                       (_stage_input)
     xsum    all sums of x, a vector of channels or columns at a time      (_add_parts)
-    for chunk of channels:
+    for phase, chunk of channels:
         for product, block of tile_oc, run of ic, tile of pixels:
             conv    tile_oh x tile_ow x tile_oc sums in registers         (_multiply)
             gemm    the same, kept; of several runs, their sum
@@ -84,54 +84,54 @@ def _lay_out(sch: s_tir.Schedule, form: StrassenForm) -> None:
         sch.set_scope(sch.get_sblock(stage), 0, "local")
 
 
-def _outer_loops(
-    sch: s_tir.Schedule, form: StrassenForm
-) -> tuple[list[Loop], Loop, Loop, list[Loop]]:
-    """Of ``out``: the blocks of outputs, chunk, block of the chunk, and the rest."""
-    *outer, b, i, j, x, y, z = sch.get_loops(sch.get_sblock("out"))
-    chunk, block = sch.split(b, [None, form.chunk])
-    return outer, chunk, block, [i, j, x, y, z]
-
-
 def _store_pixels(sch: s_tir.Schedule, form: StrassenForm, lanes: int) -> tuple[Loop, Loop]:
     """Channels-last: all parts of one vector of channels at a time."""
-    outer, chunk, block, (i, j, row, column, lane) = _outer_loops(sch, form)
+    outer, inner, (block, i, j, row, column, lane) = _outer_loops(sch, form)
     vector, lane = sch.split(lane, [None, lanes])
-    sch.reorder(*outer, chunk, block, row, column, vector, i, j, lane)
-    return _finish(sch, form, outer, chunk, vector, (i, j), lane)
+    sch.reorder(*outer, *inner, block, row, column, vector, i, j, lane)
+    return _finish(sch, form, outer, vector, (i, j), lane), inner[-1]
 
 
 def _store_columns(sch: s_tir.Schedule, form: StrassenForm, lanes: int) -> tuple[Loop, Loop]:
     """Channels-first with columns in the lanes: all parts of one vector of columns at a time."""
-    outer, chunk, block, (i, j, channel, row, lane) = _outer_loops(sch, form)
+    outer, inner, (block, i, j, channel, row, lane) = _outer_loops(sch, form)
     vector, lane = sch.split(lane, [None, lanes])
-    sch.reorder(*outer, chunk, block, channel, row, vector, i, j, lane)
-    return _finish(sch, form, outer, chunk, vector, (i, j), lane)
+    sch.reorder(*outer, *inner, block, channel, row, vector, i, j, lane)
+    return _finish(sch, form, outer, vector, (i, j), lane), inner[-1]
+
+
+def _outer_loops(
+    sch: s_tir.Schedule, form: StrassenForm
+) -> tuple[list[Loop], list[Loop], list[Loop]]:
+    """Of ``out``: blocks of outputs; phases and chunk; block of the chunk and the rest."""
+    loops = sch.get_loops(sch.get_sblock("out"))
+    outer, phases, (b, *rest) = loops[:LEAD], loops[LEAD:-6], loops[-6:]
+    chunk, block = sch.split(b, [None, form.chunk])
+    return outer, [*phases, chunk], [block, *rest]
 
 
 def _finish(
     sch: s_tir.Schedule,
     form: StrassenForm,
     outer: list[Loop],
-    chunk: Loop,
     vector: Loop,
     parts: tuple[Loop, Loop],
     lane: Loop,
-) -> tuple[Loop, Loop]:
+) -> Loop:
     _unroll(sch, *parts)
     sch.vectorize(lane)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     _add_products(sch, vector, form)
-    return parallel, chunk
+    return parallel
 
 
 def _store_turned(sch: s_tir.Schedule, form: StrassenForm, lanes: int) -> tuple[Loop, Loop]:
     """Channels-first with channels in the lanes: squares of pixels and channels are transposed."""
-    outer, chunk, block, (i, j, channel, row, column) = _outer_loops(sch, form)
+    outer, inner, (block, i, j, channel, row, column) = _outer_loops(sch, form)
     square, channel = sch.split(channel, [None, gcd(form.square, form.tile_oc)])
     piece, lane = sch.split(column, [None, form.square])
-    sch.reorder(*outer, chunk, block, square, row, piece, i, j, channel, lane)
+    sch.reorder(*outer, *inner, block, square, row, piece, i, j, channel, lane)
     sch.vectorize(lane)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
@@ -140,7 +140,7 @@ def _store_turned(sch: s_tir.Schedule, form: StrassenForm, lanes: int) -> tuple[
     *_, along, _, across = sch.get_loops(yrow)
     shuffle_rows(sch, along, across, form.square)
     _add_products(sch, piece, form, lanes)
-    return parallel, chunk
+    return parallel, inner[-1]
 
 
 def _add_products(

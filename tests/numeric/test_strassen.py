@@ -41,6 +41,10 @@ SPECS: dict[str, ConvSpec] = {
     "line": tc.conv1d((1, 40, 101), 64, 5, stride=3, padding="causal"),
     "volume": tc.conv3d((1, 32, 5, 8, 9), 48, 3, stride=2, padding=1),
     "volume_last": tc.conv3d((1, 5, 8, 9, 32), 48, (1, 3, 2), layout="NDHWC", flip=True),
+    "phases": tc.conv_transpose2d((1, 32, 9, 11), 40, 4, stride=2, padding=1, bias=True),
+    "phases_of_one_tap": tc.conv_transpose2d((1, 40, 13, 12), 32, 2, stride=2, residual=True),
+    "phases_last": tc.conv_transpose2d((1, 9, 7, 32), 48, 2, stride=2, layout="NHWC"),
+    "phases_of_a_line": tc.conv_transpose1d((2, 64, 33), 32, 6, stride=3, padding=2),
     "many_channels": tc.conv2d((1, 5, 5, 650), 64, 1, layout="NHWC"),
     "two_pixels": tc.conv2d((1, 64, 1, 2), 64, 1),
 }
@@ -162,7 +166,7 @@ def test_few_channels_and_single_pixels_are_declined() -> None:
     template = get_template(STRASSEN)
     few = Task(tc.conv2d((1, 16, 14, 14), 64, 1), load("x86_64_v3"))
     single = Task(tc.conv2d((1, 64, 1, 1), 64, 1), load("x86_64_v3"))
-    turned = Task(tc.conv_transpose2d((1, 64, 8, 8), 64, 2, stride=2), load("x86_64_v3"))
+    turned = Task(tc.conv_transpose2d((1, 64, 8, 8), 64, 3, stride=2), load("x86_64_v3"))
     assert "32 channels" in str(template.supports(few))
     assert "single" in str(template.supports(single))
-    assert "transposed" in str(template.supports(turned))
+    assert "differ in taps" in str(template.supports(turned))

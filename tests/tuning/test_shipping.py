@@ -132,6 +132,23 @@ def test_the_script_builds_prior_and_best_records(script: ModuleType, tmp_path: 
     assert script.main([str(tmp_path / "none.jsonl")]) == 1
 
 
+def test_a_template_is_added_to_a_prior(script: ModuleType, tmp_path: Path) -> None:
+    path, prior = tmp_path / "records.jsonl", tmp_path / "prior_x86.json.gz"
+    lines = [r.line for spec in SPECS for r in measured(spec, 30)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    arguments = [str(path), "--output", str(tmp_path), "--rounds", "20", "--no-best"]
+    assert script.main(arguments) == 0
+    before = CostModel.load(prior)
+    renamed = [replace(r, template="x86.im2col") for spec in SPECS for r in measured(spec, 30)]
+    path.write_text("\n".join(r.line for r in renamed), encoding="utf-8")
+    assert script.main([*arguments, "--add"]) == 0
+    after = CostModel.load(prior)
+    assert after.templates == ("x86.direct", "x86.im2col")
+    task = task_of(SPECS[0])
+    some = TEMPLATE.shortlist(task)
+    assert list(after.predict(task, TEMPLATE, some)) == list(before.predict(task, TEMPLATE, some))
+
+
 def shipped() -> list[Path]:
     folder = Path(str(resources.files("tvmconv.schedules") / "tuned"))
     return sorted(folder.glob("*.jsonl"))

@@ -33,7 +33,6 @@ from tvmconv.strassen import (
     PRODUCTS,
     blocks_of_y,
     parts,
-    products,
     sums_of_w,
     sums_of_x,
 )
@@ -58,7 +57,7 @@ def declare_strassen(spec: ConvSpec, problem: Problem, form: StrassenForm) -> De
     shape = form.out_shape(problem)
     out = epilogue(spec, problem, form, shape, sums, inputs, placement)
     tile = ("row", "column", "v") if form.vector == "oc" else ("v", "row", "column")
-    order = ("n", "g", "bd", "bh", "bw", "r", "b", "run", *tile)
+    order = ("n", "g", "bd", "bh", "bw", "pd", "ph", "pw", "r", "b", "run", *tile)
     return Declaration(inputs, ((out, placement),), "y", order)
 
 
@@ -200,21 +199,24 @@ def _multiply(
     weights = form.weight_shape(problem)
 
     def term(*index: Expr) -> Expr:
-        n, g, bd, bh, bw, r, b, run, *tile = index
+        n, g, bd, bh, bw, pd, ph, pw, r, b, run, *tile = index
         row, column, lane = tile if form.vector == "oc" else (tile[1], tile[2], tile[0])
+        phases = (pd, ph, pw)
         at = [
-            tap_of(axis, q, tap)
-            for axis, q, tap in zip(problem.axes, (0, row, column), taps, strict=True)
+            tap_of(axis, q, phase, tap)
+            for axis, q, phase, tap in zip(
+                problem.axes, (0, row, column), phases, taps, strict=True
+            )
         ]
         c = run * length + ic
         where = (*at, c) if form.channels_last else (c, *at)
-        place = (g, b // form.chunk, r, b % form.chunk, run, *taps, ic, lane)
+        place = (g, *phases, b // form.chunk, r, b % form.chunk, run, *taps, ic, lane)
         product = xsum[(n, g, bd, bh, bw, *where, r)] * packed[flat_index(place, weights)]
         return te.sum(product, axis=[*taps, ic])
 
     pixels = (form.block_oh, form.block_ow)
     tile = (*pixels, form.tile_oc) if form.vector == "oc" else (form.tile_oc, *pixels)
-    outer = (*form.block_shape(problem), form.products, form.part_blocks(problem))
+    outer = (*form.phase_shape(problem), form.products, form.part_blocks(problem))
     conv = te.compute((*outer, count, *tile), term, name="conv")
     if count == 1:
         return te.compute(
@@ -230,26 +232,25 @@ def _multiply(
 
 def _add_products(problem: Problem, form: StrassenForm, gemm: te.Tensor) -> Any:
     """Stage ``ytile``, all parts of y, by way of ``yhalf``; ``yrow`` where it is transposed."""
-    outer, blocks = form.block_shape(problem), form.part_blocks(problem)
-    tile = tuple(int(extent) for extent in gemm.shape[7:])
-    shape = (*outer, blocks, *tile)
+    outer, blocks = form.phase_shape(problem), form.part_blocks(problem)
+    lead = len(outer)
+    shape = (*outer, blocks, *(int(extent) for extent in gemm.shape[lead + 2 :]))
     half = None
     if form.levels > 1:
         rest = parts(form.levels - 1)
 
         def inner(*index: Expr) -> Expr:
             r, i, j = index[-3:]
-            b, *at = index[5:-3]
-            p = [gemm[(*index[:5], r * PRODUCTS + last, b, *at)] for last in range(PRODUCTS)]
+            at = index[lead:-3]
+            p = [gemm[(*index[:lead], r * PRODUCTS + last, *at)] for last in range(PRODUCTS)]
             return _chosen(blocks_of_y(p), i, j)
 
         half = te.compute((*shape, PRODUCTS, rest, rest), inner, name="yhalf")
 
     def total(*index: Expr) -> Expr:
         i, j = index[-2:]
-        b, *at = index[5:-2]
         if half is None:
-            p = [gemm[(*index[:5], r, b, *at)] for r in range(products(1))]
+            p = [gemm[(*index[:lead], r, *index[lead:-2])] for r in range(PRODUCTS)]
             return _chosen(blocks_of_y(p), i, j)
         rest = parts(form.levels - 1)
         p = [half[(*index[:-2], r, i % rest, j % rest)] for r in range(PRODUCTS)]
@@ -258,13 +259,13 @@ def _add_products(problem: Problem, form: StrassenForm, gemm: te.Tensor) -> Any:
     ytile = te.compute((*shape, form.parts, form.parts), total, name="ytile")
 
     def at_tile(index: Sequence[Expr]) -> Expr:
-        n, g, bd, bh, bw, b, i, j, *rest = index
+        b, i, j, *rest = index[lead:]
         row, column, lane = rest if form.output_channels_last else (rest[1], rest[2], rest[0])
         if form.columns > form.block_ow:
             # Columns that fill the last square are not stored: any value will do.
             column = te.min(column, form.block_ow - 1)
         at = (row, column, lane) if form.vector == "oc" else (lane, row, column)
-        return ytile[(n, g, bd, bh, bw, b, *at, i, j)]
+        return ytile[(*index[:lead], b, *at, i, j)]
 
     if not form.turned:
         return lambda *index: at_tile(index)
@@ -280,20 +281,21 @@ def _placement(problem: Problem, form: StrassenForm) -> Placement:
     """``out`` to the user's layout; blocks that reach beyond y are cropped."""
     channels, counts = form.channels(problem), form.blocks_of_outputs(problem)
 
-    def position(index: tuple[Expr, ...]) -> tuple[Any, Expr]:
+    def position(index: tuple[Expr, ...]) -> tuple[Any, Expr, list[Expr]]:
         o = form.at(index)
-        return o, o.b * form.tile_oc + o.v
+        space = [q * axis.phases + p for axis, p, q in zip(problem.axes, o.phase, o.q, strict=True)]
+        return o, o.b * form.tile_oc + o.v, space
 
     def offset(*index: Expr) -> Expr:
-        o, c = position(index)
-        return problem.y.offset(o.n, o.g, c, o.q)
+        o, c, space = position(index)
+        return problem.y.offset(o.n, o.g, c, tuple(space))
 
     def guards(*index: Expr) -> list[Expr]:
-        o, c = position(index)
+        _, c, space = position(index)
         tests = [
-            q < axis.out_extent
-            for axis, q, count, span in zip(problem.axes, o.q, counts, form.span, strict=True)
-            if count * span > axis.out_extent
+            at < axis.out_extent
+            for axis, at, count, span in zip(problem.axes, space, counts, form.span, strict=True)
+            if count * span * axis.phases > axis.out_extent
         ]
         if form.columns > form.block_ow:
             tests.append(index[-1] < form.block_ow)
@@ -312,10 +314,12 @@ def declare_strassen_packing(spec: ConvSpec, problem: Problem, form: StrassenFor
 
     def pack_weight(weight: te.Tensor) -> te.Tensor:
         def value(*index: Expr) -> Expr:
-            g, chunk, r, inside, run, *taps, ic, lane = index
+            g, pd, ph, pw, chunk, r, inside, run, *taps, ic, lane = index
             at = [
-                kernel_index(axis, 0, tap, size, spec.flip)
-                for axis, tap, size in zip(problem.axes, taps, kernel, strict=True)
+                kernel_index(axis, phase, tap, size, spec.flip)
+                for axis, phase, tap, size in zip(
+                    problem.axes, (pd, ph, pw), taps, kernel, strict=True
+                )
             ]
 
             def element(k: int, j: int) -> Expr:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from tvmconv.declare.declaration import by_phase
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Output
 from tvmconv.problem import Axis, Problem
@@ -119,10 +120,14 @@ class StrassenForm:
         """Extents of the axes n, g, and blocks."""
         return (max(1, problem.n), problem.g, *self.blocks_of_outputs(problem))
 
+    def phase_shape(self, problem: Problem) -> tuple[int, ...]:
+        """The same and the phases."""
+        return (*self.block_shape(problem), *(axis.phases for axis in problem.axes))
+
     def window(self, problem: Problem) -> tuple[int, int, int]:
         """Inputs of one part: a single tap reads one per output, whatever the stride."""
         d, h, w = (
-            block if axis.taps == 1 else axis.window(block) - axis.low
+            block if is_sampled(axis) else axis.window(block) - axis.low
             for axis, block in zip(problem.axes, self.block, strict=True)
         )
         return d, h, w
@@ -136,25 +141,26 @@ class StrassenForm:
 
     def out_shape(self, problem: Problem) -> tuple[int, ...]:
         """Shape of ``out``: block of channels, parts, and what is contiguous in y last."""
-        outer = (*self.block_shape(problem), self.part_blocks(problem), self.parts, self.parts)
+        outer = (*self.phase_shape(problem), self.part_blocks(problem), self.parts, self.parts)
         if self.output_channels_last:
             return (*outer, self.block_oh, self.columns, self.tile_oc)
         return (*outer, self.tile_oc, self.block_oh, self.columns)
 
     def at(self, index: tuple[Any, ...]) -> Output:
         """Name the parts of an index of ``out``."""
-        n, g, bd, bh, bw, b, i, j, *rest = index
+        n, g, bd, bh, bw, pd, ph, pw, b, i, j, *rest = index
         row, column, lane = rest if self.output_channels_last else (rest[1], rest[2], rest[0])
         first = [at * span for at, span in zip((bd, bh, bw), self.span, strict=True)]
         first[self.along] = first[self.along] + i * self.block[self.along]
         q = (first[0], first[1] + row, first[2] + column)
-        return Output(n, g, b * self.parts + j, (0, 0, 0), q, lane)
+        return Output(n, g, b * self.parts + j, (pd, ph, pw), q, lane)
 
     def weight_shape(self, problem: Problem) -> tuple[int, ...]:
-        """Packed weight: g, chunk, product, block of the chunk, run, taps d h w, ic, channel."""
+        """Packed weight: g, phases, chunk, product, block of the chunk, run, taps, ic, channel."""
         count, channels = self.runs(problem)
         return (
             problem.g,
+            *(axis.phases for axis in problem.axes),
             self.part_blocks(problem) // self.chunk,
             self.products,
             self.chunk,
@@ -179,11 +185,18 @@ def runs_of(channels: int, taps: int) -> int:
     return next(n for n in range(min(needed, channels), channels + 1) if channels % n == 0)
 
 
-def tap_of(axis: Axis, q: Any, tap: Any) -> Any:
-    """Place in a part's window that output q reads for a tap."""
-    return q if axis.taps == 1 else q * axis.stride + tap * axis.step
+def is_sampled(axis: Axis) -> bool:
+    """Whether a window holds an input per output: one tap, at the same place in all phases."""
+    return axis.taps == 1 and len(set(axis.origins)) == 1
+
+
+def tap_of(axis: Axis, q: Any, phase: Any, tap: Any) -> Any:
+    """Place in a part's window that output q of a phase reads for a tap."""
+    if is_sampled(axis):
+        return q
+    return q * axis.stride + by_phase(axis.origins, phase) - axis.low + tap * axis.step
 
 
 def input_of(axis: Axis, i: Any) -> Any:
     """Input coordinate, from the first that its part reads, of a place in the window."""
-    return i * axis.stride if axis.taps == 1 else i
+    return i * axis.stride if is_sampled(axis) else i

@@ -165,6 +165,10 @@ class CostModel:
             fitted[template_id] = _fit(of_template, before, seed, rounds)
         return cls(fitted)
 
+    def joined(self, other: CostModel) -> CostModel:
+        """This model with the other's templates, which replace its own of the same id."""
+        return CostModel(self._fitted | other._fitted)
+
     def seconds(self, template_id: str, rows: Rows) -> Floats:
         """Seconds of rows that are there already; NaN for a template that it does not know."""
         fitted = self._usable(template_id, rows.names)
