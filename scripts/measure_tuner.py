@@ -4,10 +4,12 @@
     scripts/measure_tuner.py table SPEC... --records table.jsonl    again until it is full
     scripts/measure_tuner.py trials SPEC... --records table.jsonl --train other.jsonl
     scripts/measure_tuner.py compare resnet50 --records short.jsonl long.jsonl
+    scripts/measure_tuner.py untuned all --records tuned.jsonl
 
 `table` is a search of many trials that begins with nothing. `trials` repeats short searches of
 several seeds on what it measured, with and without a cost model of other layers' records. `compare`
-times the winners of two tuning runs in turn.
+times the winners of two tuning runs in turn, `untuned` what is compiled from a prediction beside
+the winners of a run, or beside the records that ship.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, log
 from pathlib import Path
 
 from tvmconv import workloads
-from tvmconv.choose import decide
+from tvmconv.choose import Choice, decide
 from tvmconv.target import load
 from tvmconv.template import Task
 from tvmconv.tuning.evaluate import keys_of_network
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("table", "trials", "compare"))
+    parser.add_argument("what", choices=("table", "trials", "compare", "untuned"))
     parser.add_argument("workloads", nargs="+", help="spec texts, networks, or network:N")
     parser.add_argument("--records", nargs="+", type=Path, required=True, metavar="FILE")
     parser.add_argument("--target", default="host")
@@ -61,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         (one.spec.linear(), one.repeats) for w in args.workloads for one in workloads.resolve(w)
     ]
     tasks = {Task(spec, load(args.target)): count for spec, count in specs}
-    run = {"table": fill_tables, "trials": count_trials, "compare": compare}[args.what]
-    return run(tasks, args)
+    commands = {"table": fill_tables, "trials": count_trials}
+    commands |= {"compare": compare_files, "untuned": compare_predictions}
+    return commands[args.what](tasks, args)
 
 
 def fill_tables(tasks: dict[Task, int], args: argparse.Namespace) -> int:
@@ -139,13 +142,29 @@ def model_of_others(
     return CostModel.fit(kept)
 
 
-def compare(tasks: dict[Task, int], args: argparse.Namespace) -> int:
+def compare_files(tasks: dict[Task, int], args: argparse.Namespace) -> int:
     """Time each layer's winners of two files in turn; how fast the first file's are."""
+    first, second = args.records[:2]
+    return compare(tasks, args, lambda task: decide(task, None, first), second)
+
+
+def compare_predictions(tasks: dict[Task, int], args: argparse.Namespace) -> int:
+    """Time what is predicted beside a file's winners, in turn; how fast predictions are."""
+    return compare(tasks, args, lambda task: decide(task, shipped=False), args.records[0])
+
+
+def compare(
+    tasks: dict[Task, int],
+    args: argparse.Namespace,
+    judged: Callable[[Task], Choice],
+    reference: Path,
+) -> int:
+    """Time two choices of each layer in turn: the judged, and that of a records file."""
     total = [0.0, 0.0]
     shares = []
     with LocalMeasurer(load(args.target)) as measurer:
         for task, repeats in tasks.items():
-            best = [decide(task, None, path).best for path in args.records[:2]]
+            best = [judged(task).best, decide(task, None, reference).best]
             trials = [Trial(task, one.template.id, one.config) for one in best if one.config]
             outcomes = measurer.remeasure(list(dict.fromkeys(trials)), ROUNDS)
             seconds = [outcomes[0].score, outcomes[-1].score]

@@ -95,8 +95,12 @@ def choose(task: Task, algorithm: str | None = None, records: Paths = None) -> C
     return decide(task, algorithm, records).best
 
 
-def decide(task: Task, algorithm: str | None = None, records: Paths = None) -> Choice:
+def decide(
+    task: Task, algorithm: str | None = None, records: Paths = None, *, shipped: bool = True
+) -> Choice:
     """All candidates with what is known of them, the chosen one first.
+
+    Without ``shipped``, the records that ship are left out of account: what an unseen spec gets.
 
     Raises:
         UnsupportedSpec: when nothing fits; the error lists every template's reason.
@@ -118,7 +122,10 @@ def decide(task: Task, algorithm: str | None = None, records: Paths = None) -> C
     )
     notes: list[str] = []
     wanted = _predicted(task, wanted, notes)
-    tuned = _tuned(task, {c.template.id for c in wanted if c.fits}, records, notes)
+    ours = shipped_source(task.target) if shipped else None
+    tuned = _tuned(
+        task, {c.template.id for c in wanted if c.fits}, own_sources(records), ours, notes
+    )
     if tuned is not None:
         wanted = [tuned, *(c for c in wanted if c.template.id != tuned.template.id)]
     return Choice((*wanted, *others), tuple(notes))
@@ -190,13 +197,13 @@ def _gain(task: Task, template: Template, one: Config, spread: Config) -> float:
     return exp(tabulate(task, template, [spread]).log_cycles[0] - before)
 
 
-def _tuned(task: Task, ids: set[str], records: Paths, notes: list[str]) -> Candidate | None:
+def _tuned(
+    task: Task, ids: set[str], own: tuple[Source, ...], ours: Source | None, notes: list[str]
+) -> Candidate | None:
     """The best record that applies, of the caller's files or else of ours."""
-    own = own_sources(records)
     for source in own:
         notes.extend(map(str, source.problems))
-    shipped = shipped_source(task.target)
-    for sources in (own, () if shipped is None else (shipped,)):
+    for sources in (own, () if ours is None else (ours,)):
         for threads in dict.fromkeys((task.threads, 1)):
             best = _best_of(task, threads, ids, sources, notes)
             if best is not None:

@@ -23,6 +23,7 @@ from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
 from tvmconv.lower.guarded import COLUMNS, GUARDED, PEELED
+from tvmconv.lower.prefetch import LINE_FLOATS, PREFETCH_X
 from tvmconv.lower.rows import AHEAD, ROWS
 from tvmconv.problem import Problem
 from tvmconv.target import Target
@@ -57,6 +58,7 @@ class Nest:
             spilled, 20 of 423 instructions.
         unfold: how many innermost axes of ``xcol`` are neighbours in x; None without that stage.
         masks: whether vectors are loaded under masks of lanes.
+        prefetch_x: whether the next tile's columns are asked for, where x is read in place.
     """
 
     lanes: int
@@ -67,6 +69,7 @@ class Nest:
     rows_slide: bool = False
     unfold: int | None = None
     masks: bool = True
+    prefetch_x: bool = False
 
 
 def schedule_nest(
@@ -169,8 +172,10 @@ def _reduce_in_registers(
     else:
         sch.vectorize(lane)
     if nest.unroll_ic > 1:
-        _, inner = sch.split(ic, [None, nest.unroll_ic])
-        sch.unroll(inner)
+        _, ic = sch.split(ic, [None, nest.unroll_ic])
+        sch.unroll(ic)
+    if nest.prefetch_x and form.stage == "none":
+        sch.annotate(ic, PREFETCH_X, max(form.tile_ow, LINE_FLOATS))
     innermost = (1, 2, 0) if nest.rows_innermost else (2, 1, 0)
     for depth, i in enumerate(innermost):
         loop = (kd, kh, kw)[i]

@@ -14,6 +14,7 @@ from math import inf
 
 from tvm import s_tir
 
+from tvmconv.cores import core_of
 from tvmconv.declare import Declaration, Form, declare_direct, declare_packing
 from tvmconv.declare.im2col import neighbours, unfolded
 from tvmconv.errors import UnsupportedSpec
@@ -37,6 +38,8 @@ WINDOW_LIMIT_BYTES = 3_500_000
 # Into how many rows and columns of blocks an output is split at most.
 MOST_ROWS = 32
 MOST_COLUMNS = 512
+# Of x that is so many times the second-level cache, the next tile's columns are asked for.
+FAR_SHARE = 4
 # How far a load of 128 bits reaches from its pointer.
 OFFSET_BYTES = 65536
 # Input channels that are unrolled inside the taps instead of looped over.
@@ -295,6 +298,13 @@ class Recipe:
         stage, store = self.stage_elem(problem), self.store_elem(problem)
         return compute + cost.memory_cycles(problem, form, target, stage, store)
 
+    def _streams(self, task: Task) -> bool:
+        """Whether channels are planes, many and large, each a stream from the far cache."""
+        problem = task.problem
+        planes = not problem.channels_last and problem.icg > FEW_CHANNELS
+        large = 4 * problem.x_elems > FAR_SHARE * task.target.l2_bytes
+        return core_of(task.target).prefetches and planes and large
+
     def declare(self, task: Task, config: Config) -> tuple[Declaration, Declaration]:
         """TE of run and of pack."""
         form = self.form(config)
@@ -316,6 +326,7 @@ class Recipe:
             rows_slide=task.target.registers >= 32 and not task.target.masks and self._few(task),
             unfold=neighbours(task.problem) if self.unfold else None,
             masks=task.target.masks,
+            prefetch_x=self._streams(task),
         )
         return schedule_nest(declaration, problem, form, nest)
 

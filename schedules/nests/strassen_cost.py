@@ -31,6 +31,8 @@ STAGE_PIXELS_CYCLES_PER_ELEM = 0.26
 STAGE_PLANES_CYCLES_PER_ELEM = 0.3
 STORE_CYCLES_PER_ELEM = 0.15
 STORE_TURNED_CYCLES_PER_ELEM = 0.5
+# Columns of a phase are no neighbours in y: elements are stored one by one.
+STORE_APART_CYCLES_PER_ELEM = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,6 +311,8 @@ class Plan:
             self.blocks * self.pixels * self.parts**2 * self.blocks_oc * self.columns["tile_oc"]
         )
         each = np.where(self.turned, STORE_TURNED_CYCLES_PER_ELEM, STORE_CYCLES_PER_ELEM)
+        if self.problem.axes[2].phases > 1 and not self.problem.output_channels_last:
+            each = each + STORE_APART_CYCLES_PER_ELEM
         copied: Array = self.blocks * self.window_bytes / 4 * read + stored * each
         return copied
 

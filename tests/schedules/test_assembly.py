@@ -131,6 +131,17 @@ def test_hot_loops_use_no_stack(template_id: str, spec: ConvSpec, target: str) -
     assert len(found.spills) <= share * found.instructions, found.spills
 
 
+@pytest.mark.parametrize(("size", "lines"), [(126, 4), (28, 0)])
+def test_columns_of_large_planes_are_asked_for(size: int, lines: int) -> None:
+    """A line for each of four channels; x of 28x28 stays in the second-level cache."""
+    spec = tc.conv2d((1, 256, size, size), 64, 1)
+    tile = "tile_oc=32,tile_oh=1,tile_ow=7,block_oh=1,block_ow=1,parts=1,stage=none"
+    kernel = tc.compile(spec, "x86_64_v4", algorithm="x86.pointwise", config=tile)
+    loop = find_hot_loop(kernel.inspect("asm"))
+    assert loop is not None
+    assert loop.text.count("prefetcht0") == lines
+
+
 LONG_TRANSFORMS = {
     "96x96": tc.conv2d((1, 64, 56, 56), 64, 31, padding=15, groups=64),
     "192x128": tc.conv2d((1, 3, 512, 512), 8, 21, padding=10),

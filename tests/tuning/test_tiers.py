@@ -161,6 +161,14 @@ def test_own_records_come_before_those_that_ship(tmp_path: Path, shipped: Path) 
     assert decide(replace(TASK, target=load("x86_64_v2"))).best.tier == "analytic"
 
 
+def test_records_that_ship_can_be_left_out_of_account(tmp_path: Path, shipped: Path) -> None:
+    mine, theirs = others(DIRECT)[:2]
+    write(shipped / "x86_64_v3.jsonl", record(theirs, 1e-6))
+    assert decide(TASK, shipped=False).best.tier == "analytic"
+    path = write(tmp_path / "r.jsonl", record(mine, 1e-3))
+    assert chosen(decide(TASK, records=path, shipped=False)) == ("tuned", mine)
+
+
 def test_one_threads_record_is_spread_over_several(tmp_path: Path) -> None:
     config = others(DIRECT)[0]
     path = write(tmp_path / "r.jsonl", record(config))

@@ -1,9 +1,13 @@
-"""Ask for packed weights ahead of their use: prefetches in the reduction loop.
+"""Ask for packed weights, and for x, ahead of their use: prefetches in the reduction loop.
 
 Packed weights are read front to back, which hardware prefetchers follow, but only to the end of a
 4 KB page: at 128 bytes per reduction step the stream stalls every 32 steps for the latency of the
 third-level cache. A loop annotated with PREFETCH = n floats per iteration touches the cache lines
 that lie AHEAD_BYTES further on. Reading past the end is harmless: a prefetch cannot fault.
+
+Channels-first x that is read in place is as many streams as it has channels, each in a page of its
+own, more than hardware follows. A loop annotated with PREFETCH_X = n touches what lies n columns
+further on, the next tile's.
 """
 
 from __future__ import annotations
@@ -14,35 +18,49 @@ import tvm_ffi
 from tvm import ir, tirx
 
 PREFETCH = "tvmconv.prefetch"
+PREFETCH_X = "tvmconv.prefetch_x"
 # Latency of the third-level cache, about 250 cycles, at the 10 to 15 bytes a cycle of a register
 # tile of weights.
 AHEAD_BYTES = 16384
 LINE_FLOATS = 16
+# What each annotation reads, and how many elements ahead: of x, by as many as it touches.
+_AHEAD = {PREFETCH: ("packed", AHEAD_BYTES // 4), PREFETCH_X: ("x", 0)}
 
 
 def insert_prefetches(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Put prefetches of ``packed`` at the start of every annotated loop's body."""
+    """Put prefetches of ``packed`` and of ``x`` at the start of every annotated loop's body."""
 
     def visit(loop: tirx.For) -> tirx.Stmt:
-        if PREFETCH not in loop.annotations:
+        asked = {key: int(n) for key, n in loop.annotations.items() if key in _AHEAD}
+        if not asked:
             return loop
-        floats = int(loop.annotations[PREFETCH])
-        annotations = {k: v for k, v in loop.annotations.items() if k != PREFETCH}
-        first = _first_read(loop.body)
-        lines = [] if first is None else _prefetches(first, floats)
+        annotations = {k: v for k, v in loop.annotations.items() if k not in asked}
+        lines: list[tirx.Stmt] = []
+        for key, floats in asked.items():
+            name, ahead = _AHEAD[key]
+            ahead = ahead or floats
+            lines += _prefetches(loop.body, name, range(ahead, ahead + floats, LINE_FLOATS))
         body = tirx.SeqStmt([*lines, loop.body]) if lines else loop.body
         return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, annotations)
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
 
-def _first_read(body: tirx.Stmt) -> ir.TensorLoad | None:
-    """The read of ``packed`` with every loop inside the body at its start."""
+def _prefetches(body: tirx.Stmt, name: str, ahead: range) -> list[tirx.Stmt]:
+    """Prefetches of what lies so many elements behind the first read of a buffer."""
+    first = _first_read(body, name)
+    if first is None:
+        return []
+    return [prefetch(first.source, first.indices[0] + floats) for floats in ahead]
+
+
+def _first_read(body: tirx.Stmt, name: str) -> ir.TensorLoad | None:
+    """The read of a buffer with every loop inside the body at its start."""
     reads: list[ir.TensorLoad] = []
     inner: list[tirx.Var] = []
 
     def read(load: ir.TensorLoad) -> ir.TensorLoad:
-        if load.source.name == "packed":
+        if load.source.name == name:
             reads.append(load)
         return load
 
@@ -60,15 +78,6 @@ def _first_read(body: tirx.Stmt) -> ir.TensorLoad | None:
     first = reads[0]
     index = tvm_ffi.structural_map(first.indices[0], (tirx.Var, at_start))
     return tirx.BufferLoad(first.source, [index])
-
-
-def _prefetches(first: ir.TensorLoad, floats: int) -> list[tirx.Stmt]:
-    """One prefetch per cache line of an iteration."""
-    ahead = AHEAD_BYTES // 4
-    return [
-        prefetch(first.source, first.indices[0] + (ahead + line))
-        for line in range(0, floats, LINE_FLOATS)
-    ]
 
 
 def prefetch(buffer: tirx.Buffer, at: Any) -> tirx.Stmt:
