@@ -16,8 +16,9 @@ from tvm import s_tir
 
 from tvmconv.cores import core_of
 from tvmconv.declare import Declaration
-from tvmconv.declare.strassen import declare_strassen, declare_strassen_packing
+from tvmconv.declare.strassen import declare_strassen
 from tvmconv.declare.strassen_form import StrassenForm
+from tvmconv.declare.strassen_packing import declare_strassen_packing
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.space import Columns, Config, ConfigSpace, Value, columns_of, even_splits
 from tvmconv.strassen import parts
@@ -26,7 +27,8 @@ from tvmconv.tolerance import get_accuracy
 
 from . import cost
 from .nest import transpose_square
-from .strassen_cost import SCRATCH_LIMIT_BYTES, Plan, columns_fill_lanes, cut_rows
+from .strassen_cost import SCRATCH_LIMIT_BYTES, Plan
+from .strassen_cut import columns_fill_lanes, cut_rows
 from .strassen_nest import schedule_strassen
 
 LEVELS = (1, 2)

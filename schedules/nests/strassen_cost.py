@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from tvmconv.cores import core_of
 from tvmconv.declare.strassen_form import is_sampled, runs_of
-from tvmconv.problem import Axis, Problem
+from tvmconv.problem import Problem
 from tvmconv.space import Columns
 from tvmconv.strassen import ADDITIONS_IN, ADDITIONS_OUT, HALVES, PRODUCTS
 from tvmconv.template import Features, Task
 
 from . import cost
+from .strassen_cut import Cut, columns_fill_lanes, cut_rows
 
 Array = NDArray[Any]
 # Copied window, sums and products together.
@@ -33,40 +34,6 @@ STORE_CYCLES_PER_ELEM = 0.15
 STORE_TURNED_CYCLES_PER_ELEM = 0.5
 # Columns of a phase are no neighbours in y: elements are stored one by one.
 STORE_APART_CYCLES_PER_ELEM = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """One axis of every config: what a part's block covers."""
-
-    axis: Axis
-    block: Array
-    span: Array
-
-    @property
-    def blocks(self) -> Array:
-        """Blocks of the whole axis."""
-        return -(-self.axis.quotients // self.span)
-
-    @property
-    def window(self) -> Array:
-        """Inputs of one part, as StrassenForm.window has them."""
-        window: Array = self.block if is_sampled(self.axis) else self._inputs(self.block)
-        return window
-
-    @property
-    def padded(self) -> Array:
-        """Inputs of one block, with those that a stride passes over."""
-        return self._inputs(self.span)
-
-    @property
-    def waste(self) -> Array:
-        """Outputs computed per output stored."""
-        return self.blocks * self.span / self.axis.quotients
-
-    def _inputs(self, outputs: Array) -> Array:
-        taps = (self.axis.taps - 1) * self.axis.step + 1
-        return (outputs - 1) * self.axis.stride + max(self.axis.origins) - self.axis.low + taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,15 +345,3 @@ def _additions(levels: Array, each: int) -> Array:
     """Of all levels: each works on 7 sums of the one before, whose parts are 4 of its own."""
     two = each * (PRODUCTS + HALVES**2)
     return np.where(levels > 1, two, each)
-
-
-def cut_rows(problem: Problem) -> bool:
-    """Whether pixels are cut by rows; by columns where all of them are one row."""
-    return problem.axes[1].quotients > 1
-
-
-def columns_fill_lanes(problem: Problem) -> bool:
-    """Whether output columns can be the lanes: neighbours in x and in y."""
-    w = problem.axes[2]
-    last = problem.channels_last or problem.output_channels_last
-    return not last and w.stride == 1
