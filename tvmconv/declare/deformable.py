@@ -9,7 +9,6 @@ What a sample is, and the rule at borders, stands in sampling.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 from tvm import te
@@ -18,7 +17,7 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import output_placement, reduce_taps
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form
-from tvmconv.declare.packing import packed_elems
+from tvmconv.declare.packing import arguments, packed_elems
 from tvmconv.declare.sampling import sampler
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
@@ -28,15 +27,7 @@ Expr = Any
 
 def declare_deformable(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     """Declare ``run``: x, packed, [residual,] offset, [mask] to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
-    inputs["offset"] = te.placeholder((max(1, prod(spec.offset_shape)),), name="offset")
-    if spec.mask:
-        inputs["mask"] = te.placeholder((max(1, prod(spec.mask_shape)),), name="mask")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     sample = _sample(spec, problem, form, inputs)
     per_offset_group = spec.ic // spec.offset_groups
 

@@ -24,7 +24,7 @@ from tvmconv.declare.declaration import (
 )
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form, Output
-from tvmconv.declare.packing import packed_elems
+from tvmconv.declare.packing import arguments, packed_elems
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
@@ -36,12 +36,7 @@ Reader = Callable[..., Expr]
 
 def declare_direct(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), spec.dtype, name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), spec.dtype, name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), spec.dtype, name="residual")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     conv = reduce_taps(problem, form, read_x(problem, form, inputs["x"]), inputs["packed"])
     placement = output_placement(problem, form)
     out = epilogue(spec, problem, form, conv.shape, conv, inputs, placement)

@@ -24,7 +24,13 @@ from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, flat_index
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.fft_form import FftForm, SpectralAxis
-from tvmconv.declare.packing import declare_packed, kernel_index, packed_elems, weight_offset
+from tvmconv.declare.packing import (
+    arguments,
+    declare_packed,
+    kernel_index,
+    packed_elems,
+    weight_offset,
+)
 from tvmconv.declare.roots import Complex, unit
 from tvmconv.declare.transform import Powers, transform, transform_back
 from tvmconv.problem import Problem
@@ -36,12 +42,7 @@ Index = Sequence[Expr]
 
 def declare_fft(spec: ConvSpec, problem: Problem, form: FftForm) -> Declaration:
     """Declare ``run`` of a forward convolution: x, packed and, if any, residual, to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     packed = inputs["packed"]
 
     def powers(axis: SpectralAxis) -> Powers:

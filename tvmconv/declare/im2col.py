@@ -20,7 +20,7 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import output_placement, read_x, reduce_taps
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form
-from tvmconv.declare.packing import packed_elems
+from tvmconv.declare.packing import arguments, packed_elems
 from tvmconv.problem import Axis, Problem
 from tvmconv.spec import ConvSpec
 
@@ -35,12 +35,7 @@ def unfolded(problem: Problem) -> Problem:
 
 def declare_im2col(spec: ConvSpec, problem: Problem, form: Form) -> Declaration:
     """Declare ``run`` of a forward convolution: x, packed and, if any, residual, to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     columns = _gather(problem, form, inputs["x"])
     taps = [axis.taps for axis in problem.axes]
 

@@ -32,6 +32,21 @@ def packed_elems(spec: ConvSpec, problem: Problem, form: Blocking) -> int:
     return form.weight_elems(problem) + vectors
 
 
+def arguments(spec: ConvSpec, problem: Problem, packed: int) -> dict[str, te.Tensor]:
+    """Placeholders of ``run``'s arguments, flat and of the spec's dtype; ``packed`` elements."""
+    elems = {"x": problem.x_elems, "packed": packed}
+    if spec.residual:
+        elems["residual"] = problem.y_elems
+    if spec.op == "deform_conv":
+        elems["offset"] = prod(spec.offset_shape)
+    if spec.mask:
+        elems["mask"] = prod(spec.mask_shape)
+    return {
+        name: te.placeholder((max(1, count),), spec.dtype, name=name)
+        for name, count in elems.items()
+    }
+
+
 def vector_at(spec: ConvSpec, problem: Problem, form: Blocking, name: str, at: Expr) -> Expr:
     """Offset of an epilogue value; ``at`` counts padded channels."""
     row = vector_names(spec).index(name)

@@ -31,6 +31,7 @@ from tvmconv.declare.declaration import (
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Output
 from tvmconv.declare.packing import (
+    arguments,
     declare_packed,
     kernel_index,
     output_channel,
@@ -194,21 +195,6 @@ def stored(sums: te.Tensor, name: str, pixels_last: bool) -> te.Tensor:
         lambda *index: sums[(*index[:-2], index[-1], index[-2])],
         name=name,
     )
-
-
-def arguments(spec: ConvSpec, problem: Problem, packed: int) -> dict[str, te.Tensor]:
-    """Placeholders of ``run``'s arguments, flat and of the spec's dtype."""
-    elems = {"x": problem.x_elems, "packed": packed}
-    if spec.residual:
-        elems["residual"] = problem.y_elems
-    if spec.op == "deform_conv":
-        elems["offset"] = prod(spec.offset_shape)
-    if spec.mask:
-        elems["mask"] = prod(spec.mask_shape)
-    return {
-        name: te.placeholder((max(1, count),), spec.dtype, name=name)
-        for name, count in elems.items()
-    }
 
 
 def packed_weight(shape: tuple[int, ...], packed: te.Tensor) -> te.Tensor:

@@ -22,8 +22,14 @@ from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, by_phase, pick
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Output
-from tvmconv.declare.packing import declare_packed, output_channel, packed_elems, weight_offset
-from tvmconv.declare.product import ProductForm, arguments, packed_weight, stored
+from tvmconv.declare.packing import (
+    arguments,
+    declare_packed,
+    output_channel,
+    packed_elems,
+    weight_offset,
+)
+from tvmconv.declare.product import ProductForm, packed_weight, stored
 from tvmconv.declare.winograd import combine, weight_tap
 from tvmconv.declare.winograd_form import TiledAxis
 from tvmconv.problem import Problem

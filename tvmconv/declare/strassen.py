@@ -19,7 +19,7 @@ from tvm import te
 from tvmconv.declare.border import read_padded
 from tvmconv.declare.declaration import Declaration, Placement, flat_index, pick
 from tvmconv.declare.epilogue import epilogue
-from tvmconv.declare.packing import packed_elems
+from tvmconv.declare.packing import arguments, packed_elems
 from tvmconv.declare.strassen_form import StrassenForm, input_of, tap_of
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
@@ -38,12 +38,7 @@ Reader = Callable[[Sequence[Expr], Expr, Expr, Sequence[Expr]], Expr]
 
 def declare_strassen(spec: ConvSpec, problem: Problem, form: StrassenForm) -> Declaration:
     """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     xsum = _add_parts(problem, form, _read_parts(problem, form, inputs["x"]))
     gemm = _multiply(problem, form, xsum, inputs["packed"])
     placement = _placement(problem, form)

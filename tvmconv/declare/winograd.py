@@ -27,6 +27,7 @@ from tvmconv.declare.declaration import (
 )
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.packing import (
+    arguments,
     declare_packed,
     kernel_index,
     output_channel,
@@ -47,12 +48,7 @@ PHASE_AXES = (*BLOCK_AXES, "ph", "pw")
 
 def declare_winograd(spec: ConvSpec, problem: Problem, form: WinogradForm) -> Declaration:
     """Declare ``run``: x, packed and, where the spec has one, residual, to y."""
-    inputs = {
-        "x": te.placeholder((max(1, problem.x_elems),), name="x"),
-        "packed": te.placeholder((packed_elems(spec, problem, form),), name="packed"),
-    }
-    if spec.residual:
-        inputs["residual"] = te.placeholder((max(1, problem.y_elems),), name="residual")
+    inputs = arguments(spec, problem, packed_elems(spec, problem, form))
     v = _transform_input(problem, form, _stage_input(problem, form, inputs["x"]))
     gemm = _multiply(problem, form, v, inputs["packed"])
     placement = _placement(problem, form)

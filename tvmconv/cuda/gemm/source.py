@@ -18,7 +18,7 @@ from tvmconv.cuda.gemm.product import CHUNK_BYTES, Product
 from tvmconv.cuda.gemm.staging import STAGE_THREADS, stage_blocks
 from tvmconv.cuda.gemm.tile import REDUCE_WARPS, WARP, Tile
 from tvmconv.declare.declaration import Declaration
-from tvmconv.declare.product import arguments
+from tvmconv.declare.packing import arguments
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
