@@ -39,7 +39,7 @@ def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> f
     held, core = accumulators(form, target.lanes), core_of(target)
     fma = held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
     # Straight-line taps of one channel: the next tile starts before this one's sums are done.
-    overlap = 2 if form.vector == "ow" and form.stage == "guarded" else 1
+    overlap = 2 if spills_l1(problem, form.vector) and form.stage == "guarded" else 1
     step = max(fma, loads / core.loads_per_cycle, core.fma_latency_cycles / overlap)
     step += (held + loads) * core.instruction_cycles
     if held > target.registers - CROWDED_REGISTERS:

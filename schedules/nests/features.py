@@ -32,7 +32,9 @@ def valid_rows(recipe: Recipe, task: Task, columns: Columns, limit: float) -> ND
     even = forms.channel_blocks % forms.parts == 0
     inside = (forms.stage != "none") | forms.covers(task.problem)
     smallest = (forms.block_oh == forms.tile_oh) & (forms.block_ow == forms.tile_ow)
-    valid: NDArray[np.bool_] = fits & even & inside & (smallest | (forms.window_bytes <= limit))
+    copied = (forms.stage != "guarded") | forms.per_lane
+    small = ~copied | smallest | (forms.window_bytes <= limit)
+    valid: NDArray[np.bool_] = fits & even & inside & small
     return valid
 
 

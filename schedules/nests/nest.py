@@ -22,7 +22,7 @@ from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
 from tvmconv.lower.clip import CLIP
-from tvmconv.lower.guarded import COLUMNS, GUARDED, PEELED
+from tvmconv.lower.guarded import COLUMNS, GUARDED, INSIDE, PEELED
 from tvmconv.lower.prefetch import LINE_FLOATS, PREFETCH_X
 from tvmconv.lower.rows import AHEAD, ROWS
 from tvmconv.problem import Problem
@@ -32,9 +32,10 @@ Loop = Any
 
 # Past this many FMAs in a straight line LLVM starts to spill, and loops over taps are faster.
 MAX_UNROLLED_FMAS = 80
-# Tiles of columns that are written out where rows are read in place; of more, only the two at the
-# borders are, which on machines without masks take another way.
-FEW_COLUMNS = 3
+# Tiles of columns that are written out where rows are read in place, so that masks are constants.
+# Of more, machines without masks write out the two at the borders, which take another way there;
+# others write every tile's code twice, with masks and without.
+FEW_COLUMNS, FEW_MASKED_COLUMNS = 3, 8
 # Floats of a row that LLVM 22 may take apart into registers; unrolled, it then fails to verify its
 # own shuffles ("instruction does not dominate all uses").
 SHORT_ROW = 128
@@ -109,17 +110,28 @@ def _tile_output(
     sch.reorder(*outer, *inner, th, tw, v)
     _store_tile(sch, th, tw, v, problem, form, nest)
     if form.stage == "guarded":
-        if int(sch.get(row).extent) > 1:
-            sch.annotate(row, "pragma_loop_partition_hint", 1)
-        if form.vector == "oc":
-            sch.annotate(column, "pragma_loop_partition_hint", 1)
-        elif nest.masks or int(sch.get(column).extent) <= FEW_COLUMNS:
-            sch.unroll(column)
-        else:
-            sch.annotate(column, PEELED, True)
+        _part_borders(sch, row, column, problem, form, nest)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     return parallel, column
+
+
+def _part_borders(
+    sch: s_tir.Schedule, row: Loop, column: Loop, problem: Problem, form: Form, nest: Nest
+) -> None:
+    """Take tiles with taps in the padding apart from those without."""
+    columns = int(sch.get(column).extent)
+    if form.vector == "ow" and nest.masks and (problem.icg > 1 or columns > FEW_MASKED_COLUMNS):
+        sch.annotate(column, INSIDE, True)
+        return
+    if int(sch.get(row).extent) > 1:
+        sch.annotate(row, "pragma_loop_partition_hint", 1)
+    if form.vector == "oc":
+        sch.annotate(column, "pragma_loop_partition_hint", 1)
+    elif nest.masks or columns <= FEW_COLUMNS:
+        sch.unroll(column)
+    else:
+        sch.annotate(column, PEELED, True)
 
 
 def _store_tile(
@@ -174,7 +186,7 @@ def _reduce_in_registers(
     if nest.unroll_ic > 1:
         _, ic = sch.split(ic, [None, nest.unroll_ic])
         sch.unroll(ic)
-    if nest.prefetch_x and form.stage == "none":
+    if nest.prefetch_x and form.stage in ("none", "guarded"):
         sch.annotate(ic, PREFETCH_X, max(form.tile_ow, LINE_FLOATS))
     innermost = (1, 2, 0) if nest.rows_innermost else (2, 1, 0)
     for depth, i in enumerate(innermost):

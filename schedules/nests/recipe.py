@@ -151,7 +151,9 @@ class Recipe:
         if form.stage == "none" and not covers(task.problem, form):
             return "whole tiles would read past the end of x"
         smallest = (form.block_oh, form.block_ow) == (form.tile_oh, form.tile_ow)
-        if cost.window_bytes(self.problem(task), form) > WINDOW_LIMIT_BYTES and not smallest:
+        copied = form.stage != "guarded" or form.per_lane
+        large = cost.window_bytes(self.problem(task), form) > WINDOW_LIMIT_BYTES
+        if large and copied and not smallest:
             return f"the staged window exceeds {WINDOW_LIMIT_BYTES} bytes"
         return None
 
@@ -208,7 +210,8 @@ class Recipe:
 
     def _has_blocks(self, task: Task, stage: str) -> bool:
         """Whether blocks matter: not to one thread that copies nothing and uses x once."""
-        return self.per_lane or stage != "guarded" or task.threads > 1
+        once = stage == "guarded" and self.problem(task).icg == 1
+        return self.per_lane or not once or task.threads > 1
 
     def _tiles_that_fit(self, task: Task, stage: str) -> Iterator[Config]:
         """Register tiles, each as a config whose block is the whole output."""

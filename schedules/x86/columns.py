@@ -49,10 +49,15 @@ def stages(task: Task) -> tuple[str, ...]:
 
 
 def guards(task: Task) -> bool:
-    """Whether rows are read in place under masks: for depthwise layers, whose x is used once."""
+    """Whether rows are read in place under masks, which saves a copy.
+
+    Of many channels only neighbouring columns are: a vector that is shuffled out of strided ones
+    pays where its taps are unrolled and share loads.
+    """
     problem = task.problem
     masked = problem.padding_mode in ("zeros", "constant") and task.target.lanes >= 8
-    return masked and problem.icg == 1 and all(axis.phases == 1 for axis in problem.axes)
+    one_load = problem.icg == 1 or problem.axes[2].stride == 1
+    return masked and one_load and all(axis.phases == 1 for axis in problem.axes)
 
 
 def loads(task: Task, form: Form) -> float:
