@@ -106,9 +106,11 @@ def _tile_output(
     # With channels per lane the staged input belongs to one block, else all blocks share it.
     shared = [block] if form.per_lane else []
     outer = [n, g, part, *shared, qd, rows, columns]
-    inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]
-    sch.reorder(*outer, *inner, th, tw, v)
-    _store_tile(sch, th, tw, v, problem, form, nest)
+    woven = weaves(problem, form)
+    inner = [*phases[: 2 if woven else 3], row, column]
+    inner = inner if form.per_lane else [block, *inner]
+    sch.reorder(*outer, *inner, *(phases[2:] if woven else ()), th, tw, v)
+    _store_tile(sch, th, tw, v, phases[2] if woven else None, problem, form, nest)
     if form.stage == "guarded":
         _part_borders(sch, row, column, problem, form, nest)
     parallel = sch.fuse(*outer)
@@ -134,10 +136,26 @@ def _part_borders(
         sch.annotate(column, PEELED, True)
 
 
+def weaves(problem: Problem, form: Form) -> bool:
+    """Whether a tile holds all phases along w, whose outputs lie in turn in a row of y."""
+    return form.vector == "ow" and not form.per_lane and problem.axes[2].phases > 1
+
+
 def _store_tile(
-    sch: s_tir.Schedule, th: Loop, tw: Loop, v: Loop, problem: Problem, form: Form, nest: Nest
+    sch: s_tir.Schedule,
+    th: Loop,
+    tw: Loop,
+    v: Loop,
+    woven: Loop | None,
+    problem: Problem,
+    form: Form,
+    nest: Nest,
 ) -> None:
-    """Vectors along whatever is contiguous in y; the rest of the tile is unrolled."""
+    """Vectors along whatever is contiguous in y; the rest of the tile is unrolled.
+
+    Phases that are woven come last: of stores that together fill a row LLVM makes shuffles, while
+    those of one phase at a time stay single.
+    """
     along_channels = problem.output_channels_last or (
         form.vector == "oc" and form.tile_ow % 4 and form.tile_ow < 4
     )
@@ -150,8 +168,9 @@ def _store_tile(
         width = min(nest.lanes, form.tile_ow)
         exact = form.tile_ow % width == 0
         outer, lane = sch.split(tw, [None, width if exact else form.tile_ow])
-        sch.reorder(th, v, outer, lane)
-        unrolled = [th, v, outer]
+        phases = [] if woven is None else [woven]
+        sch.reorder(th, v, outer, *phases, lane)
+        unrolled = [th, v, outer, *phases]
     sch.vectorize(lane)
     for loop in unrolled:
         sch.unroll(loop)

@@ -118,7 +118,7 @@ TEMPLATE = register(
         stages=stages,
         loads=loads,
         stage_elem=lambda problem: 0.2 if problem.axes[2].stride == 1 else 0.3,
-        store_elem=lambda problem: 0.15 if problem.axes[2].phases == 1 else 1.0,
+        store_elem=lambda problem: 0.15 if problem.axes[2].phases == 1 else 0.4,
         unroll_taps=unroll_taps,
         unroll_ic=unroll_ic,
     ).template()
