@@ -21,8 +21,9 @@ from .forms import Forms, Tiles
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-# Order of code for a way to read x: in place, tested per tap, copied, copied and turned, computed.
-STAGES = ("none", "guarded", "pixels", "planes", "transposed", "sample")
+# Order of code for a way to read x: in place, tested per tap, copied as it is or to planes, copied
+# and transposed, computed, transposed to planes.
+STAGES = ("none", "guarded", "pixels", "planes", "transposed", "sample", "turned")
 
 
 def valid_rows(recipe: Recipe, task: Task, columns: Columns, limit: float) -> NDArray[np.bool_]:

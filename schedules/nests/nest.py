@@ -156,9 +156,8 @@ def _store_tile(
     Phases that are woven come last: of stores that together fill a row LLVM makes shuffles, while
     those of one phase at a time stay single.
     """
-    along_channels = problem.output_channels_last or (
-        form.vector == "oc" and form.tile_ow % 4 and form.tile_ow < 4
-    )
+    narrow = form.tile_ow % 4 and form.tile_ow < 4
+    along_channels = form.vector == "oc" and (problem.output_channels_last or narrow)
     if along_channels:
         width = min(nest.lanes, form.tile_oc)
         outer, lane = sch.split(v, [None, width])
@@ -169,8 +168,10 @@ def _store_tile(
         exact = form.tile_ow % width == 0
         outer, lane = sch.split(tw, [None, width if exact else form.tile_ow])
         phases = [] if woven is None else [woven]
-        sch.reorder(th, v, outer, *phases, lane)
-        unrolled = [th, v, outer, *phases]
+        # What lies in turn in a row of y comes last, channels too where they are last.
+        order = [v, outer, *phases] if problem.y.space[2] == 1 else [outer, *phases, v]
+        sch.reorder(th, *order, lane)
+        unrolled = [th, *order]
     sch.vectorize(lane)
     for loop in unrolled:
         sch.unroll(loop)
@@ -196,7 +197,8 @@ def _reduce_in_registers(
     sch.reorder(kd, *order, *tile, lane)
     for loop in tile:
         sch.unroll(loop)
-    if form.stage == "guarded" and form.vector == "ow":
+    cut_off = form.per_lane and form.channels(problem) % form.tile_oc
+    if form.stage == "guarded" and (form.vector == "ow" or cut_off):
         sch.annotate(lane, GUARDED, nest.lanes)
         if not nest.masks:
             sch.annotate(lane, COLUMNS, problem.axes[2].in_extent)
@@ -250,6 +252,14 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
         shuffle_rows(sch, sch.fuse(square, w), c, form.square)
         columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
         copy_rows(sch, columns, problem, nest.lanes if nest.masks else 1)
+    elif form.stage == "turned":
+        h, c, w = loops[-3:]
+        pixels = sch.get_sblock("xrow")
+        sch.compute_at(pixels, h, preserve_unit_loops=True)
+        shuffle_rows(sch, c, w, TRANSPOSE_UNIT)
+        *_, columns, c = sch.get_loops(pixels)
+        _vectorize_channels(sch, c, nest)
+        split_off_borders(sch, columns, problem)
     elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
         h, r, w = loops[-3:]
         if problem.axes[2].is_padded or not nest.masks:

@@ -6,6 +6,9 @@ from tvmconv.template import Task
 
 DEFORMABLE = "deformable sampling has a template of its own"
 MOST_CHANNELS_PER_GROUP = 16
+# Outputs that fill a quarter of a vector at most, and the unit in which pixels become rows.
+FEW_OUTPUTS = 4
+WHOLE_CHANNELS = 16
 
 
 def anything(task: Task) -> str | None:
@@ -48,6 +51,17 @@ def rows_of_columns(task: Task) -> str | None:
     if problem.x.space[2] != 1:
         return "input columns are not neighbours in this layout"
     return None
+
+
+def rows_or_few_outputs(task: Task) -> str | None:
+    """The same, or few outputs of whole vectors of channels-last inputs."""
+    reason, problem = rows_of_columns(task), task.problem
+    if reason is None or reason == DEFORMABLE:
+        return reason
+    pixels = problem.channels_last and problem.icg % WHOLE_CHANNELS == 0 and problem.g == 1
+    if pixels and problem.ocg <= FEW_OUTPUTS and problem.axes[2].stride == 1 and task.target.masks:
+        return None
+    return reason
 
 
 def depthwise(task: Task) -> str | None:

@@ -45,13 +45,13 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def stages(task: Task) -> tuple[str, ...]:
-    """In place needs every lane's channel to exist and to lie beside its neighbour's."""
+    """In place needs every lane's channel to lie beside its neighbour's, and to exist or a mask."""
     problem = task.problem
-    neighbours = problem.channels_last and problem.ocg == 1 and problem.g % 16 == 0
-    if not neighbours:
+    whole = problem.g % 16 == 0
+    if not (problem.channels_last and problem.ocg == 1 and (whole or task.target.masks)):
         return ("pixels",)
     if not problem.is_padded:
-        return ("none", "pixels")
+        return ("none" if whole else "guarded", "pixels")
     # Guards cost a branch per tap at the border; many taps on a wide map are better copied.
     short = prod(a.taps for a in problem.axes) <= 25
     return ("guarded",) if short or problem.axes[2].out_extent <= 16 else ("pixels",)

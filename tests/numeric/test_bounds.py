@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import tvmconv as tc
-from tests.numeric.test_guarded_rows import SPECS as IN_PLACE
+from tests.numeric.test_few_outputs import SPECS as FEW_OUTPUTS
+from tests.numeric.test_guarded_rows import PIXELS
+from tests.numeric.test_guarded_rows import SPECS as ROWS
 from tvmconv.spec import ConvSpec
 
 ROOT = Path(__file__).parent.parent.parent
@@ -107,7 +109,15 @@ FORCED |= {
     ]
     for algorithm in ("x86.direct", "winograd")
 }
-FORCED["masked rows"] = [f"x86.columns:{spec}" for spec in IN_PLACE.values() if not spec.activation]
+IN_PLACE = {
+    "masked rows": ("x86.columns", ROWS),
+    "masked pixels": ("x86.depthwise", PIXELS),
+    "few outputs": ("x86.columns", FEW_OUTPUTS),
+}
+FORCED |= {
+    name: [f"{algorithm}:{spec}" for spec in specs.values() if not spec.activation]
+    for name, (algorithm, specs) in IN_PLACE.items()
+}
 TEXTS = {name: [str(spec) for spec in specs] for name, specs in BATCHES.items()} | FORCED
 
 

@@ -1,4 +1,4 @@
-"""Channels-first layers that read rows of x in place, under masks and by shuffles."""
+"""Layers that read x in place under masks: rows, also by shuffles, and pixels of depthwise ones."""
 
 import hypothesis
 import pytest
@@ -60,6 +60,38 @@ def test_every_tile(spec: ConvSpec, level: str) -> None:
         tc.validate(kernel).require()
 
 
+PIXELS: dict[str, ConvSpec] = {
+    "half_a_vector": tc.conv2d(
+        (1, 9, 13, 72), 72, 3, padding=1, stride=2, groups=72, layout="NHWC"
+    ),
+    "five_lanes": tc.conv2d((2, 7, 7, 37), 37, 5, padding=2, groups=37, bias=True, layout="NHWC"),
+    "unpadded": tc.conv2d((1, 9, 7, 10), 10, 3, groups=10, activation="relu", layout="NHWC"),
+    "single_column": tc.conv2d((1, 5, 1, 20), 20, 3, padding=1, groups=20, layout="NHWC"),
+    "line": tc.conv1d((1, 40, 12), 12, 4, padding="causal", groups=12, layout="NWC"),
+}
+
+
+@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@named(PIXELS)
+def test_channels_that_are_no_whole_vectors(spec: ConvSpec, level: str) -> None:
+    target = load(level)
+    if not target.runs_here:
+        pytest.skip(f"needs {target.isa}")
+    shortlist = get_template("x86.depthwise").shortlist(Task(spec, target))
+    tiles = [c for c in shortlist if c.text("stage") == "guarded"]
+    assert tiles
+    for config in dict.fromkeys((tiles[0], tiles[-1])):
+        kernel: tc.Kernel = tc.compile(spec, target, algorithm="x86.depthwise", config=config)
+        tc.validate(kernel).require()
+
+
+def test_a_long_line_has_a_config() -> None:
+    """What is not copied needs no window that fits."""
+    task = Task(tc.conv1d((1, 8, 1_000_000), 8, 3, padding=1, groups=8), load("x86_64_v4"))
+    template = get_template(COLUMNS)
+    template.space(task).check(template.default(task))
+
+
 def test_phases_with_fewer_taps_are_not_read_in_place() -> None:
     """A tap that a phase does not have is skipped: times zero, what is not finite would be NaN."""
     spec = tc.conv_transpose2d((1, 3, 4, 9), 3, (2, 2), stride=(3, 1), padding=1, groups=3)
@@ -98,4 +130,41 @@ def test_random(
         groups=channels,
     )
     kernel_: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS)
+    tc.validate(kernel_).require()
+
+
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 90)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    row_stride=st.integers(1, 3),
+    dilation=st.integers(1, 20),
+    padding=st.integers(1, 40),
+    channels=st.integers(2, 12),
+    at=st.floats(0, 1),
+)
+def test_random_dense(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    row_stride: int,
+    dilation: int,
+    padding: int,
+    channels: int,
+    at: float,
+) -> None:
+    window = [i + 2 * padding - (k - 1) * dilation for i, k in zip(size, kernel, strict=True)]
+    hypothesis.assume(min(window) >= 1)
+    spec = tc.conv2d(
+        (1, channels, *size),
+        5,
+        kernel,
+        stride=(row_stride, 1),
+        dilation=dilation,
+        padding=padding,
+    )
+    shortlist = get_template(COLUMNS).shortlist(Task(spec, load("host")))
+    tiles = [c for c in shortlist if c.text("stage") == "guarded"]
+    hypothesis.assume(tiles)
+    config = tiles[int(at * (len(tiles) - 1))]
+    kernel_: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS, config=config)
     tc.validate(kernel_).require()

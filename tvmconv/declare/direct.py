@@ -95,7 +95,8 @@ def _read_guarded(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
         group, c = _input_channel(problem, form, g, b, v, ic)
         local = [tap_position(*a) - a[0].low for a in at]
-        return read_padded(x, problem, extents, n, group, c, local)
+        valid = _lane_exists(problem, form, b, v)
+        return read_padded(x, problem, extents, n, group, c, local, valid)
 
     return read
 
@@ -107,6 +108,14 @@ def _input_channel(
     if not form.per_lane:
         return g, ic
     return (b * form.tile_oc + v) // problem.ocg, ic
+
+
+def _lane_exists(problem: Problem, form: Form, b: Expr, v: Expr) -> list[Expr]:
+    """Whether lane v of block b has a channel, where each lane has its own; nothing if all have."""
+    channels = form.channels(problem)
+    if not form.per_lane or form.blocks(problem) * form.tile_oc == channels:
+        return []
+    return [b * form.tile_oc + v < channels]
 
 
 def _stage_pixels(problem: Problem, form: Form, x: te.Tensor) -> Reader:
@@ -126,11 +135,9 @@ def _stage_pixels(problem: Problem, form: Form, x: te.Tensor) -> Reader:
 def _stage_pixels_per_lane(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Channels spread over the lanes: lane v holds channel ic of the group it belongs to."""
     extents, blocks = staged_extents(problem, form), form.blocks(problem)
-    channels = form.channels(problem)
 
     def spread(n: Expr, b: Expr, d: Expr, h: Expr, w: Expr, ic: Expr, v: Expr) -> Expr:
-        whole = blocks * form.tile_oc == channels
-        valid = [] if whole else [b * form.tile_oc + v < channels]
+        valid = _lane_exists(problem, form, b, v)
         group, c = _input_channel(problem, form, 0, b, v, ic)
         return read_padded(x, problem, extents, n, group, c, (d, h, w), valid)
 
@@ -187,6 +194,29 @@ def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     return read
 
 
+def _stage_turned(problem: Problem, form: Form, x: te.Tensor) -> Reader:
+    """Channels-last x as rows of each channel: padded pixels first, as for ``transposed``."""
+    d, h, w = staged_extents(problem, form)
+    length = -(-w // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
+    window = (d, h, length)
+    pixels = te.compute(
+        (max(1, problem.n), problem.g, *window, problem.icg),
+        lambda n, g, i, j, k, c: read_padded(x, problem, window, n, g, c, (i, j, k)),
+        name="xrow",
+    )
+    xpad = te.compute(
+        (max(1, problem.n), problem.g, d, h, problem.icg, length),
+        lambda n, g, i, j, c, k: pixels[n, g, i, j, k, c],
+        name="xpad",
+    )
+
+    def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
+        i, j, k = (tap_position(*a) - a[0].low for a in at)
+        return xpad[n, g, i, j, ic, k]
+
+    return read
+
+
 def _padded_rows(problem: Problem, form: Form, x: te.Tensor, unit: int, name: str) -> te.Tensor:
     """Stage of whole padded rows, channels outermost; row lengths are a multiple of ``unit``."""
     d, h, w = staged_extents(problem, form)
@@ -211,6 +241,7 @@ _STAGES = {
     ("pixels", True): _stage_pixels_per_lane,
     ("planes", False): _stage_planes,
     ("transposed", False): _stage_transposed,
+    ("turned", False): _stage_turned,
 }
 
 

@@ -61,7 +61,8 @@ class Form:
         block_ow: output columns that share one staged window; a multiple of tile_ow.
         stage: "none" reads x in place, "pixels" copies it channels-last, "planes" copies it
             channels-first (with columns of equal remainder by the stride together, so that a vector
-            of outputs reads consecutive elements).
+            of outputs reads consecutive elements), "transposed" and "turned" make pixels of planes
+            and planes of pixels, "guarded" reads x in place under tests.
         per_lane: each lane has its own input channels (depthwise and small groups); otherwise all
             lanes of a block share one group.
         square: side of the squares in which channels-first x becomes pixels.

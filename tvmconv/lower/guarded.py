@@ -33,8 +33,8 @@ COLUMNS = "tvmconv.columns"
 # A loop whose first and last iteration are taken out, since only they meet the borders.
 PEELED = "tvmconv.peeled"
 # A loop over tiles whose body is written several times: without tests for tiles that lie inside x,
-# and with tests as masks for the others. A test that stays a branch costs one per multiply-add where
-# it is not taken out of all loops: a layer of dilated taps took six times as long.
+# and with tests as masks for the others. A test that stays a branch costs one per multiply-add
+# where it is not taken out of all loops: a layer of dilated taps took six times as long.
 INSIDE = "tvmconv.inside"
 # On the loop over lanes in the second of them.
 _ALL_MASKS = "tvmconv.all_masks"
