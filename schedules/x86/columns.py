@@ -43,14 +43,12 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
 
 
 def stages(task: Task) -> tuple[str, ...]:
-    """In place needs unit stride, and no tap outside; or masks."""
+    """In place needs unit stride and no tap outside, or masks; so do tiles that leave x."""
     problem = task.problem
     if problem.x.space[2] != 1:
         return ("turned",)
-    in_place = not problem.is_padded and problem.axes[2].stride == 1
-    if in_place:
-        return ("none", "planes")
-    return ("guarded", "planes") if guards(task) else ("planes",)
+    plain = not problem.is_padded and problem.axes[2].stride == 1
+    return (*(("none",) if plain else ()), *(("guarded",) if guards(task) else ()), "planes")
 
 
 def guards(task: Task) -> bool:
@@ -60,9 +58,10 @@ def guards(task: Task) -> bool:
     pays where its taps are unrolled and share loads.
     """
     problem = task.problem
-    masked = problem.padding_mode in ("zeros", "constant") and task.target.lanes >= 8
+    known = problem.padding_mode in ("zeros", "constant") or not problem.is_padded
     one_load = problem.icg == 1 or problem.axes[2].stride == 1
-    return masked and one_load and all(axis.phases == 1 for axis in problem.axes)
+    forward = all(axis.phases == 1 for axis in problem.axes)
+    return known and one_load and forward and task.target.lanes >= 8
 
 
 def loads(task: Task, form: Form) -> float:

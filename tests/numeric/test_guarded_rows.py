@@ -42,6 +42,9 @@ SPECS: dict[str, ConvSpec] = {
     "dense_far": tc.conv1d((1, 16, 100), 8, 3, padding=300, dilation=128),
     "dense_volume": tc.conv3d((1, 8, 5, 6, 18), 8, 3, padding=(1, 2, 1)),
     "groups": tc.conv2d((1, 24, 10, 21), 24, 3, padding=1, groups=4, scale_shift=True),
+    "past_the_end": tc.conv2d((1, 20, 5, 13), 9, 1, bias=True),
+    "past_the_row": tc.conv2d((2, 7, 9, 39), 6, 3, residual=True),
+    "one_of_one": tc.conv2d((1, 1, 30, 50), 5, 3),
     "many_taps": tc.conv2d((1, 2, 40, 40), 2, 13, padding=6, groups=2),
 }
 
