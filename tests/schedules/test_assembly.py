@@ -142,6 +142,19 @@ def test_columns_of_large_planes_are_asked_for(size: int, lines: int) -> None:
     assert loop.text.count("prefetcht0") == lines
 
 
+@pytest.mark.parametrize("block", [3200, 2667])
+def test_tests_of_a_row_read_in_place_are_masks_or_gone(block: int) -> None:
+    """Dilated by a vector, a test is the same for all lanes; as a branch it parts every step."""
+    spec = tc.conv1d((1, 32, 16000), 32, 2, padding="causal", dilation=16)
+    tile = f"tile_oc=8,tile_oh=1,tile_ow=48,block_oh=1,block_ow={block},parts=1,stage=guarded"
+    kernel = tc.compile(spec, "x86_64_v4", algorithm="x86.columns", config=tile)
+    blocks = re.split(r"^\.L\w+:", kernel.inspect("asm"), flags=re.MULTILINE)
+    steps = [text for text in blocks if count(FMA["x86_64_v4"], text)]
+    assert all(count(FMA["x86_64_v4"], text) % 24 == 0 for text in steps)
+    assert any("{%k" in text for text in steps)
+    assert any("{%k" not in text for text in steps)
+
+
 LONG_TRANSFORMS = {
     "96x96": tc.conv2d((1, 64, 56, 56), 64, 31, padding=15, groups=64),
     "192x128": tc.conv2d((1, 3, 512, 512), 8, 21, padding=10),
