@@ -188,10 +188,12 @@ def test_workspace_of_a_network(network: str) -> None:
 
 @pytest.mark.parametrize("template_id", CASES)
 def test_accumulators_fit_the_registers(template_id: str) -> None:
-    """The buffer of sums is one register tile, on every level."""
+    """The buffer of sums is one register tile, or one of each phase where they share rows of y."""
     for spec in CASES[template_id]:
         for level in LEVELS:
             target = load(level)
             task, template = Task(spec, target), get_template(template_id)
             found = workspace(loops(task, template, template.default(task)))
-            assert found["conv"] <= 4 * target.lanes * target.registers, f"{spec} {level}"
+            tiles = task.problem.axes[2].phases if template_id == "x86.columns" else 1
+            tile_bytes = 4 * target.lanes * target.registers
+            assert found["conv"] <= tiles * tile_bytes, f"{spec} {level}"
