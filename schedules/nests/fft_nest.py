@@ -28,7 +28,7 @@ from tvmconv.declare.fft_form import FftForm
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Problem
 
-from .nest import split_off_borders
+from .staging import split_off_borders
 
 Loop = Any
 # Axes g and block of tiles of every stage of run; g, k and b of every stage of pack.

@@ -21,12 +21,19 @@ from tvm import s_tir
 from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Form
+from tvmconv.lower.borders import GUARDED, INSIDE, PEELED
 from tvmconv.lower.clip import CLIP
-from tvmconv.lower.guarded import COLUMNS, GUARDED, INSIDE, PEELED
+from tvmconv.lower.guarded import COLUMNS
 from tvmconv.lower.prefetch import LINE_FLOATS, PREFETCH_X
-from tvmconv.lower.rows import AHEAD, ROWS
 from tvmconv.problem import Problem
-from tvmconv.target import Target
+
+from .staging import (
+    copy_rows,
+    gather_phases,
+    shuffle_rows,
+    split_off_borders,
+    vectorize_channels,
+)
 
 Loop = Any
 
@@ -34,14 +41,8 @@ Loop = Any
 MAX_UNROLLED_FMAS = 80
 # Tiles of columns that are written out where rows are read in place, so that masks are constants.
 # Of more, machines without masks write out the two at the borders, which take another way there;
-# others write every tile's code twice, with masks and without.
+# others write a tile's code several times, with masks and without.
 FEW_COLUMNS, FEW_MASKED_COLUMNS = 3, 8
-# Floats of a row that LLVM 22 may take apart into registers; unrolled, it then fails to verify its
-# own shuffles ("instruction does not dominate all uses").
-SHORT_ROW = 128
-# Of a larger x, more than 1 MB, rows are asked for ahead of their copy; of a smaller one, which
-# stays in the second-level cache, that cost up to 1 %.
-NEAR_ELEMS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -219,14 +220,6 @@ def _reduce_in_registers(
     return kd
 
 
-def transpose_square(target: Target) -> int:
-    """Side of the squares in which rows are transposed.
-
-    16x16 values in ARM's registers spill: a quarter more instructions than by squares of 4x4.
-    """
-    return TRANSPOSE_UNIT if target.masks else target.lanes
-
-
 def worth_clipping(problem: Problem, i: int) -> bool:
     """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
     axis = problem.axes[i]
@@ -258,12 +251,12 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
         sch.compute_at(pixels, h, preserve_unit_loops=True)
         shuffle_rows(sch, c, w, TRANSPOSE_UNIT)
         *_, columns, c = sch.get_loops(pixels)
-        _vectorize_channels(sch, c, nest)
+        vectorize_channels(sch, c, nest.lanes)
         split_off_borders(sch, columns, problem)
     elif form.stage == "planes" and form.vector == "ow" and problem.axes[2].stride > 1:
         h, r, w = loops[-3:]
         if problem.axes[2].is_padded or not nest.masks:
-            _gather_phases(sch, h, r, w)
+            gather_phases(sch, h, r, w)
             split_off_borders(sch, sch.get_loops(sch.get_sblock("xrow"))[-1], problem)
         else:
             # Rows without padding need no copy of their own: straight from x measured 7 to 10 %
@@ -277,7 +270,7 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
         if form.per_lane and problem.ocg > 1:
             _broadcast_over_group(sch, loops[-1], problem, nest)
         else:
-            _vectorize_channels(sch, loops[-1], nest)
+            vectorize_channels(sch, loops[-1], nest.lanes)
         split_off_borders(sch, columns, problem)
 
 
@@ -287,35 +280,7 @@ def _gather_columns(sch: s_tir.Schedule, at: Loop, neighbours: int, nest: Nest) 
     sch.compute_at(xcol, at, preserve_unit_loops=True)
     run = sch.get_loops(xcol)[-neighbours:] if neighbours else []
     if run:
-        _vectorize_channels(sch, sch.fuse(*run), nest)
-
-
-def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop, side: int) -> None:
-    """Transposition of squares: vectors along the source, unrolled along the destination.
-
-    LLVM turns this form into shuffles (10 to 12 Gelem/s); vectors along the destination become
-    inserts (6 Gelem/s). ``along`` is contiguous in the source, ``across`` in the destination.
-    """
-    blocks_w, lane = sch.split(along, [None, side])
-    blocks_c, row = sch.split(across, [None, side])
-    sch.reorder(blocks_w, blocks_c, row, lane)
-    sch.unroll(row)
-    sch.vectorize(lane)
-
-
-def _gather_phases(sch: s_tir.Schedule, h: Loop, r: Loop, w: Loop) -> None:
-    """Columns r, r + stride, r + 2 stride.. side by side.
-
-    Plain loops: LLVM's vectorizer knows this interleaving (8 Gelem/s), while vectors along either
-    side become inserts or extracts (3 to 4 Gelem/s).
-    """
-    sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-    if int(sch.get(r).extent) * int(sch.get(w).extent) <= SHORT_ROW:
-        return
-    blocks, column = sch.split(w, [None, TRANSPOSE_UNIT])
-    sch.reorder(blocks, r, column)
-    sch.unroll(r)
-    sch.unroll(column)
+        vectorize_channels(sch, sch.fuse(*run), nest.lanes)
 
 
 def _broadcast_over_group(sch: s_tir.Schedule, lane: Loop, problem: Problem, nest: Nest) -> None:
@@ -326,46 +291,13 @@ def _broadcast_over_group(sch: s_tir.Schedule, lane: Loop, problem: Problem, nes
     sch.vectorize(lane)
 
 
-def split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> None:
-    """Columns in the padding get loops of their own, so that the others need no test."""
-    if problem.padding_mode in ("zeros", "constant"):
-        sch.annotate(columns, "pragma_loop_partition_hint", 1)
-
-
-def copy_rows(sch: s_tir.Schedule, columns: Loop, problem: Problem, lanes: int) -> None:
-    """Copy a row of x with its padding, by masked vectors where its columns are neighbours.
-
-    For rows that are transposed at once; where rows are only copied, loops for borders and interior
-    measured a tenth faster. With one lane the machine has no masked loads.
-    """
-    if lanes > 1 and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
-        sch.annotate(columns, ROWS, lanes)
-        if problem.axes[1].in_extent > 1 and problem.x_elems > NEAR_ELEMS:
-            sch.annotate(columns, AHEAD, problem.x.space[1])
-    else:
-        split_off_borders(sch, columns, problem)
-
-
 def _stage_samples(sch: s_tir.Schedule, at: Loop, problem: Problem, nest: Nest) -> None:
     """Bilinear samples of one block of outputs; positions once per tap, channels in the lanes."""
     sample = sch.get_sblock("sample")
     sch.compute_at(sample, at, preserve_unit_loops=True)
     *_, c = sch.get_loops(sample)
-    _vectorize_channels(sch, c, nest)
+    vectorize_channels(sch, c, nest.lanes)
     if not problem.channels_last:
         n, row, _, c = sch.get_loops(sch.get_sblock("xlast"))
         sch.parallel(sch.fuse(n, row))
-        _vectorize_channels(sch, c, nest)
-
-
-def _vectorize_channels(sch: s_tir.Schedule, c: Loop, nest: Nest) -> None:
-    width = staging_width(int(sch.get(c).extent), nest.lanes)
-    if width > 1:
-        _, lane = sch.split(c, [None, width])
-        sch.vectorize(lane)
-
-
-def staging_width(extent: int, lanes: int) -> int:
-    """Largest vector, up to four registers, that divides the extent; odd extents go whole."""
-    fitting = [w for w in range(1, 4 * lanes + 1) if extent % w == 0]
-    return max(fitting)
+        vectorize_channels(sch, c, nest.lanes)

@@ -26,7 +26,7 @@ from tvmconv.template import Features, Task, Template
 from tvmconv.tolerance import get_accuracy
 
 from . import cost
-from .nest import transpose_square
+from .staging import transpose_square
 from .strassen_cost import SCRATCH_LIMIT_BYTES, Plan
 from .strassen_cut import columns_fill_lanes, cut_rows
 from .strassen_nest import schedule_strassen

@@ -22,7 +22,7 @@ from tvmconv.declare.strassen_form import StrassenForm
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
-from .nest import copy_rows, shuffle_rows, split_off_borders, staging_width
+from .staging import copy_rows, shuffle_rows, split_off_borders, staging_width
 
 Loop = Any
 # Axes of every stage before its own: n, g, and the blocks of outputs; and the block of channels.

@@ -27,7 +27,7 @@ from tvmconv.tolerance import get_accuracy
 from tvmconv.winograd import POINTS
 
 from . import cost
-from .nest import transpose_square
+from .staging import transpose_square
 from .winograd_cost import SCRATCH_LIMIT_BYTES, Plan, unroll_ic
 from .winograd_nest import schedule_winograd
 

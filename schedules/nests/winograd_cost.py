@@ -21,7 +21,7 @@ from tvmconv.template import Features, Task
 from tvmconv.winograd import filtering
 
 from . import cost
-from .nest import transpose_square
+from .staging import transpose_square
 
 Array = NDArray[Any]
 # Beside accumulators and weights: one for the broadcast, and one that LLVM wants for itself.

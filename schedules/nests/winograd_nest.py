@@ -26,7 +26,8 @@ from tvmconv.lower.clip import CLIP
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
-from .nest import copy_rows, shuffle_rows, split_off_borders, worth_clipping
+from .nest import worth_clipping
+from .staging import copy_rows, shuffle_rows, split_off_borders
 
 Loop = Any
 
