@@ -43,6 +43,8 @@ MAX_UNROLLED_FMAS = 80
 # Of more, machines without masks write out the two at the borders, which take another way there;
 # others write a tile's code several times, with masks and without.
 FEW_COLUMNS, FEW_MASKED_COLUMNS = 3, 8
+# Phases whose stores are written out together; with 32, a layer took half a minute to compile.
+MOST_WOVEN = 4
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,10 @@ def _tile_output(
     # With channels per lane the staged input belongs to one block, else all blocks share it.
     shared = [block] if form.per_lane else []
     outer = [n, g, part, *shared, qd, rows, columns]
-    woven = weaves(problem, form)
-    inner = [*phases[: 2 if woven else 3], row, column]
-    inner = inner if form.per_lane else [block, *inner]
-    sch.reorder(*outer, *inner, *(phases[2:] if woven else ()), th, tw, v)
-    _store_tile(sch, th, tw, v, phases[2] if woven else None, problem, form, nest)
+    woven = [phases.pop()] if _weaves(problem, form) else []
+    inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]
+    sch.reorder(*outer, *inner, *woven, th, tw, v)
+    _store_tile(sch, th, tw, v, woven, problem, form, nest)
     if form.stage == "guarded":
         _part_borders(sch, row, column, problem, form, nest)
     parallel = sch.fuse(*outer)
@@ -137,9 +138,9 @@ def _part_borders(
         sch.annotate(column, PEELED, True)
 
 
-def weaves(problem: Problem, form: Form) -> bool:
+def _weaves(problem: Problem, form: Form) -> bool:
     """Whether a tile holds all phases along w, whose outputs lie in turn in a row of y."""
-    return form.vector == "ow" and not form.per_lane and problem.axes[2].phases > 1
+    return form.vector == "ow" and not form.per_lane and 1 < problem.axes[2].phases <= MOST_WOVEN
 
 
 def _store_tile(
@@ -147,7 +148,7 @@ def _store_tile(
     th: Loop,
     tw: Loop,
     v: Loop,
-    woven: Loop | None,
+    woven: list[Loop],
     problem: Problem,
     form: Form,
     nest: Nest,
@@ -168,9 +169,8 @@ def _store_tile(
         width = min(nest.lanes, form.tile_ow)
         exact = form.tile_ow % width == 0
         outer, lane = sch.split(tw, [None, width if exact else form.tile_ow])
-        phases = [] if woven is None else [woven]
         # What lies in turn in a row of y comes last, channels too where they are last.
-        order = [v, outer, *phases] if problem.y.space[2] == 1 else [outer, *phases, v]
+        order = [v, outer, *woven] if problem.y.space[2] == 1 else [outer, *woven, v]
         sch.reorder(th, *order, lane)
         unrolled = [th, *order]
     sch.vectorize(lane)

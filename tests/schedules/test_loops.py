@@ -197,3 +197,12 @@ def test_accumulators_fit_the_registers(template_id: str) -> None:
             tiles = task.problem.axes[2].phases if template_id == "x86.columns" else 1
             tile_bytes = 4 * target.lanes * target.registers
             assert found["conv"] <= tiles * tile_bytes, f"{spec} {level}"
+
+
+def test_many_phases_wait_for_none() -> None:
+    """Stores of 32 phases in one line took half a minute to compile."""
+    target = load("x86_64_v4")
+    task = Task(tc.conv_transpose2d((1, 21, 8, 8), 21, 64, stride=32), target)
+    template = get_template("x86.columns")
+    found = workspace(loops(task, template, template.default(task)))
+    assert found["conv"] <= 4 * target.lanes * target.registers
