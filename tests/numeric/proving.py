@@ -1,11 +1,13 @@
 """Compile a spec and prove it; every numeric test goes through here."""
 
+from collections.abc import Sequence
 from zlib import crc32
 
 import pytest
 
 import tvmconv as tc
 from tvmconv.kernel import Kernel
+from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 
@@ -13,6 +15,7 @@ from tvmconv.target import load
 # where they are.
 DIRECT_SUMS_ONLY = 1e-9
 LEVELS = ("x86_64_v2", "x86_64_v3", "x86_64_v4")
+MASKED_LEVELS = LEVELS[1:]
 
 
 def runnable() -> tuple[str, ...]:
@@ -35,7 +38,14 @@ def prove(spec: ConvSpec, target: str | None = None, max_error: float = 1e-5) ->
     return kernel
 
 
-def per_level() -> pytest.MarkDecorator:
+def prove_some(spec: ConvSpec, level: str, template_id: str, configs: Sequence[Config]) -> None:
+    """Prove the first, the middle and the last of a template's configs."""
+    for config in dict.fromkeys((configs[0], configs[len(configs) // 2], configs[-1])):
+        kernel: Kernel = tc.compile(spec, level, algorithm=template_id, config=config)
+        tc.validate(kernel).require()
+
+
+def per_level(names: Sequence[str] = LEVELS) -> pytest.MarkDecorator:
     """Run a test once per level; levels that this CPU lacks are skipped."""
     levels = [
         pytest.param(
@@ -45,7 +55,7 @@ def per_level() -> pytest.MarkDecorator:
                 reason=f"this CPU lacks {', '.join(load(level).missing_features)}",
             ),
         )
-        for level in LEVELS
+        for level in names
     ]
     return pytest.mark.parametrize("level", levels)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies as st
 
 import tvmconv as tc
-from tests.numeric.proving import named
+from tests.numeric.proving import MASKED_LEVELS, named, per_level, prove_some
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
@@ -27,17 +27,12 @@ SPECS: dict[str, ConvSpec] = {
 }
 
 
-@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@per_level(MASKED_LEVELS)
 @named(SPECS)
 def test_every_tile(spec: ConvSpec, level: str) -> None:
-    target = load(level)
-    if not target.runs_here:
-        pytest.skip(f"needs {target.isa}")
-    shortlist = get_template(COLUMNS).shortlist(Task(spec, target))
+    shortlist = get_template(COLUMNS).shortlist(Task(spec, load(level)))
     assert {config.text("stage") for config in shortlist} == {"turned"}
-    for config in dict.fromkeys((shortlist[0], shortlist[len(shortlist) // 2], shortlist[-1])):
-        kernel: tc.Kernel = tc.compile(spec, target, algorithm=COLUMNS, config=config)
-        tc.validate(kernel).require()
+    prove_some(spec, level, COLUMNS, shortlist)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """Layers that read x in place under masks: rows, also by shuffles, and pixels of depthwise ones."""
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 import tvmconv as tc
-from tests.numeric.proving import named
+from tests.numeric.proving import MASKED_LEVELS, named, per_level, prove_some
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
@@ -49,18 +48,13 @@ SPECS: dict[str, ConvSpec] = {
 }
 
 
-@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@per_level(MASKED_LEVELS)
 @named(SPECS)
 def test_every_tile(spec: ConvSpec, level: str) -> None:
-    target = load(level)
-    if not target.runs_here:
-        pytest.skip(f"needs {target.isa}")
-    shortlist = get_template(COLUMNS).shortlist(Task(spec, target))
+    shortlist = get_template(COLUMNS).shortlist(Task(spec, load(level)))
     tiles = [c for c in shortlist if c.text("stage") == "guarded"]
     assert tiles
-    for config in dict.fromkeys((tiles[0], tiles[len(tiles) // 2], tiles[-1])):
-        kernel: tc.Kernel = tc.compile(spec, target, algorithm=COLUMNS, config=config)
-        tc.validate(kernel).require()
+    prove_some(spec, level, COLUMNS, tiles)
 
 
 PIXELS: dict[str, ConvSpec] = {
@@ -74,18 +68,13 @@ PIXELS: dict[str, ConvSpec] = {
 }
 
 
-@pytest.mark.parametrize("level", ["x86_64_v3", "x86_64_v4"])
+@per_level(MASKED_LEVELS)
 @named(PIXELS)
 def test_channels_that_are_no_whole_vectors(spec: ConvSpec, level: str) -> None:
-    target = load(level)
-    if not target.runs_here:
-        pytest.skip(f"needs {target.isa}")
-    shortlist = get_template("x86.depthwise").shortlist(Task(spec, target))
+    shortlist = get_template("x86.depthwise").shortlist(Task(spec, load(level)))
     tiles = [c for c in shortlist if c.text("stage") == "guarded"]
     assert tiles
-    for config in dict.fromkeys((tiles[0], tiles[-1])):
-        kernel: tc.Kernel = tc.compile(spec, target, algorithm="x86.depthwise", config=config)
-        tc.validate(kernel).require()
+    prove_some(spec, level, "x86.depthwise", tiles)
 
 
 def test_a_long_line_has_a_config() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, sym, tirx
 
-from tvmconv.lower.masked import conjuncts, replace, slope
+from tvmconv.lower.masked import conjuncts, is_choice, replace, slope
 
 # A loop over lanes, see guarded.py.
 GUARDED = "tvmconv.guarded"
@@ -125,11 +125,6 @@ def _for_all(test: Expr, loops: Sequence[tirx.For]) -> Expr | None:
         last = loop.min + loop.extent - 1
         margin = replace(margin, loop.loop_var, loop.min if growth > 0 else last)
     return sym.Analyzer().simplify(margin) >= 0
-
-
-def is_choice(call: ir.Call) -> bool:
-    """Whether a value is chosen by a test."""
-    return bool(call.op.name.endswith("if_then_else"))
 
 
 def margin_of(test: Expr) -> Expr:

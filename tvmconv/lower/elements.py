@@ -21,6 +21,8 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, tirx
 
+from tvmconv.lower.masked import is_choice
+
 Expr = Any
 # Lanes of one load, widest first.
 WIDTHS = (4, 2)
@@ -88,7 +90,7 @@ def _tested(line: tirx.SeqStmt) -> list[Any]:
         return node
 
     def call(node: ir.Call) -> ir.Call:
-        if node.op.name.endswith("if_then_else"):
+        if is_choice(node):
             for value in node.args[1:]:
                 tvm_ffi.structural_map(value, (ir.TensorLoad, load))
         return node

@@ -24,8 +24,8 @@ import tvm
 import tvm_ffi
 from tvm import ir, sym, tirx
 
-from tvmconv.lower.borders import ALL_MASKS, GUARDED, is_choice, margin_of, part_borders
-from tvmconv.lower.masked import conjuncts, masked_load, opaque, replace, slope
+from tvmconv.lower.borders import ALL_MASKS, GUARDED, margin_of, part_borders
+from tvmconv.lower.masked import conjuncts, is_choice, masked_load, opaque, replace, slope
 
 # On the same loop: columns of x, where masks cost more than a shuffle.
 COLUMNS = "tvmconv.columns"
@@ -109,7 +109,7 @@ def _at_lanes(value: Expr, lanes: Lanes) -> Expr:
         return type(value)(a, b)
     if isinstance(value, ir.TensorLoad):
         return _row(value, [], lanes)
-    if isinstance(value, ir.Call) and is_choice(value):
+    if is_choice(value):
         test, load, other = value.args
         terms = conjuncts(test)
         fixed = [t for t in terms if lanes.branches and slope(t.a - t.b, lanes.var) == 0]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import sym, tirx
+from tvm import ir, sym, tirx
 
 Expr = Any
 _COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
@@ -26,6 +26,11 @@ def slope(expr: Expr, var: tirx.Var) -> int | None:
     zero, one = (replace(expr, var, tirx.const(i, "int32")) for i in (0, 1))
     step = sym.Analyzer().simplify(one - zero)
     return int(step) if isinstance(step, tirx.IntImm) else None
+
+
+def is_choice(value: Expr) -> bool:
+    """Whether a value is chosen by a test."""
+    return isinstance(value, ir.Call) and bool(value.op.name.endswith("if_then_else"))
 
 
 def conjuncts(test: Expr) -> list[Expr]:

@@ -22,6 +22,7 @@ from tvm import ir, tirx
 
 from tvmconv.lower.masked import (
     conjuncts,
+    is_choice,
     lane_mask,
     masked_load,
     masked_store,
@@ -98,7 +99,7 @@ def _parts(value: Expr) -> tuple[list[Expr], ir.TensorLoad | None, Expr]:
     """Tests, the load of x, and what stands in for it elsewhere."""
     if isinstance(value, ir.TensorLoad):
         return [], value, None
-    if isinstance(value, ir.Call) and value.op.name.endswith("if_then_else"):
+    if is_choice(value):
         test, load, other = value.args
         if isinstance(load, ir.TensorLoad):
             return conjuncts(test), load, other
