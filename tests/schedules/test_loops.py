@@ -29,7 +29,8 @@ def loops(task: Task, template: Template, config: Config) -> str:
     from tvmconv.lower.pipeline import to_loops
 
     run, _, sch = schedule(task, template, config)
-    text: str = to_loops(sch.mod["main"], run, "run", task.problem).script()
+    masks = task.target.masks
+    text: str = to_loops(sch.mod["main"], run, "run", task.problem, masks=masks).script()
     return text
 
 
@@ -206,3 +207,20 @@ def test_many_phases_wait_for_none() -> None:
     template = get_template("x86.columns")
     found = workspace(loops(task, template, template.default(task)))
     assert found["conv"] <= 4 * target.lanes * target.registers
+
+
+def test_large_outputs_are_asked_for_before_they_are_stored() -> None:
+    large = tc.conv2d((1, 8, 300, 300), 64, 3)
+    small = tc.conv2d((1, 8, 100, 100), 64, 3)
+    for algorithm in ("x86.direct", "x86.columns", "x86.winograd"):
+        assert asked_for_writing(chosen_loops(large, "x86_64_v4", algorithm)) > 0
+        assert asked_for_writing(chosen_loops(small, "x86_64_v4", algorithm)) == 0
+
+
+def test_machines_without_masks_do_not_ask_for_outputs() -> None:
+    large = tc.conv2d((1, 8, 300, 300), 64, 3)
+    assert asked_for_writing(chosen_loops(large, "pi4", "arm.direct")) == 0
+
+
+def asked_for_writing(text: str) -> int:
+    return len(re.findall(r"T\.prefetch\(T\.address_of\(y\[.*\), 1, 3, 1\)", text))

@@ -16,6 +16,7 @@ from tvm import ir, sym, tirx
 from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.declare.declaration import Placement
 from tvmconv.lower.masked import lane_mask, masked_load, masked_store, replace, slope
+from tvmconv.lower.prefetch import FAR_BYTES, prefetch_stores
 
 Expr = Any
 
@@ -60,6 +61,8 @@ def place_outputs(
 
     body = tvm_ffi.structural_map(func.body, (tirx.For, split_vector), order="pre")
     body = tvm_ffi.structural_map(body, (tirx.BufferStore, place))
+    if masks and ITEM_BYTES[dtype] * placements[0].elems > FAR_BYTES:
+        body = prefetch_stores(body, target)
     inputs = {
         v: _argument(v.name, int(v.shape[0]), str(v.dtype))
         for v in func.params

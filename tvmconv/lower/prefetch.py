@@ -8,6 +8,11 @@ that lie AHEAD_BYTES further on. Reading past the end is harmless: a prefetch ca
 Channels-first x that is read in place is as many streams as it has channels, each in a page of its
 own, more than hardware follows. A loop annotated with PREFETCH_X = n touches what lies n columns
 further on, the next tile's.
+
+A store waits until its cache line was read from memory, and few of them wait at once. Where y is
+larger than the caches, each vector's store asks for the line STORED_AHEAD floats behind it: a first
+layer of 64 channels at 572x572, 83 MB, went from 4.4 to 1.9 ms, a transposed one of 20 MB from 12.0
+to 11.3. At 13 MB nothing changed, and below it cost up to 3 %.
 """
 
 from __future__ import annotations
@@ -17,12 +22,19 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, tirx
 
+from tvmconv.lower.masked import replace, slope
+
 PREFETCH = "tvmconv.prefetch"
 PREFETCH_X = "tvmconv.prefetch_x"
 # Latency of the third-level cache, about 250 cycles, at the 10 to 15 bytes a cycle of a register
 # tile of weights.
 AHEAD_BYTES = 16384
 LINE_FLOATS = 16
+STORED_AHEAD = 128
+# Half of a third-level cache of 32 MB.
+FAR_BYTES = 1 << 24
+# Elements from lane to lane that still share lines: neighbours, or phases of a transposed layer.
+NEAR = range(1, 5)
 # What each annotation reads, and how many elements ahead: of x, by as many as it touches.
 _AHEAD = {PREFETCH: ("packed", AHEAD_BYTES // 4), PREFETCH_X: ("x", 0)}
 
@@ -80,7 +92,33 @@ def _first_read(body: tirx.Stmt, name: str) -> ir.TensorLoad | None:
     return tirx.BufferLoad(first.source, [index])
 
 
-def prefetch(buffer: tirx.Buffer, at: Any) -> tirx.Stmt:
-    """Ask for the cache line of an element: for reading, into every level, data."""
+def prefetch_stores(body: tirx.Stmt, buffer: tirx.Buffer) -> tirx.Stmt:
+    """Before each vector that is stored into a flat buffer, ask for what is stored later."""
+
+    def ask(first: Any, store: tirx.Stmt) -> tirx.Stmt:
+        return tirx.SeqStmt([prefetch(buffer, first + STORED_AHEAD, write=True), store])
+
+    def vector(loop: tirx.For) -> tirx.Stmt:
+        store = loop.body
+        if loop.kind != tirx.ForKind.VECTORIZED or not isinstance(store, tirx.BufferStore):
+            return loop
+        if not store.buffer.same_as(buffer):
+            return loop
+        if slope(store.indices[0], loop.loop_var) not in NEAR:
+            return loop
+        return ask(replace(store.indices[0], loop.loop_var, loop.min), loop)
+
+    def masked(statement: tirx.Evaluate) -> tirx.Stmt:
+        call = statement.value
+        if not isinstance(call, ir.Call) or not call.op.name.endswith("masked_store"):
+            return statement
+        target, _, place, _ = call.args
+        return ask(place.base, statement) if target.same_as(buffer) else statement
+
+    return tvm_ffi.structural_map(body, [(tirx.For, vector), (tirx.Evaluate, masked)])
+
+
+def prefetch(buffer: tirx.Buffer, at: Any, *, write: bool = False) -> tirx.Stmt:
+    """Ask for the cache line of an element: for reading or writing, into every level, data."""
     address = tirx.address_of(tirx.BufferLoad(buffer, [at]))
-    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3, 1))
+    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, int(write), 3, 1))
