@@ -207,7 +207,8 @@ def declare(task: Task, config: Config) -> tuple[Declaration, Declaration]:
 
 def apply(task: Task, config: Config, declaration: Declaration) -> Any:
     """Schedule run."""
-    return schedule_fft(declaration, task.problem, form_of(task, config))
+    turned = task.target.lanes if task.target.masks else 1
+    return schedule_fft(declaration, task.problem, form_of(task, config), turned)
 
 
 def apply_pack(task: Task, config: Config, declaration: Declaration) -> Any:

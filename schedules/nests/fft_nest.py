@@ -17,7 +17,6 @@ Implementation of FFTW3", 2005). Where the product is fused, it runs inside the 
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Any
 
 from tvm import s_tir, tirx
@@ -28,7 +27,7 @@ from tvmconv.declare.fft_form import FftForm
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import Problem
 
-from .staging import split_off_borders
+from .staging import shuffle_rows, split_off_borders
 
 Loop = Any
 # Axes g and block of tiles of every stage of run; g, k and b of every stage of pack.
@@ -39,18 +38,20 @@ ROW = -5
 FEW_TERMS = 4
 
 
-def schedule_fft(declaration: Declaration, problem: Problem, form: FftForm) -> s_tir.Schedule:
-    """Apply all steps to ``run``."""
+def schedule_fft(
+    declaration: Declaration, problem: Problem, form: FftForm, turned: int
+) -> s_tir.Schedule:
+    """Apply all steps to ``run``; ``turned`` lanes of a vector take part in transpositions."""
     sch = s_tir.Schedule(declaration.prim_func())
     # Local memory is not shared: beside a row of samples the sums would be kept out of registers.
     sch.set_scope(sch.get_sblock("conv"), 0, "local")
-    parallel, tile = _store(sch, problem, form)
+    parallel, tile = _store(sch, form, turned)
     innermost = _transform_back(sch, form, tile)
     _multiply(sch, innermost if form.fused else parallel, problem, form)
     final = sch.get_sblock(_last(form))
     sch.compute_at(final, parallel, preserve_unit_loops=True)
     _transform(sch, final, form, RUN_LEAD, has_batch=True)
-    _gather(sch, problem, form)
+    _gather(sch, problem, form, turned)
     return sch
 
 
@@ -70,7 +71,7 @@ def _last(form: FftForm) -> str:
     return f"{name}_{len(ring.radices) - 1}"
 
 
-def _store(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> tuple[Loop, Loop]:
+def _store(sch: s_tir.Schedule, form: FftForm, turned: int) -> tuple[Loop, Loop]:
     """Tiles of one vector of channels at a time; gives the parallel and the tile's loop."""
     out = sch.get_sblock("out")
     g, tb, ti, b, row, outer, inner = sch.get_loops(out)
@@ -80,7 +81,7 @@ def _store(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> tuple[Loop, 
         transposed = sch.get_sblock("yrow")
         sch.compute_at(transposed, row, preserve_unit_loops=True)
         *_, lane, column = sch.get_loops(transposed)
-        _transpose(sch, along=lane, across=column)
+        shuffle_rows(sch, lane, column, TRANSPOSE_UNIT, turned)
     sch.vectorize(inner)
     parallel = sch.fuse(g, tb)
     sch.parallel(parallel)
@@ -201,7 +202,7 @@ def _levels(
     return batch
 
 
-def _gather(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> None:
+def _gather(sch: s_tir.Schedule, problem: Problem, form: FftForm, turned: int) -> None:
     """Samples of one row and one vector of transforms."""
     samples, row = sch.get_sblock("xrow"), sch.get_sblock("row_0")
     loops = sch.get_loops(row)
@@ -210,26 +211,13 @@ def _gather(sch: s_tir.Schedule, problem: Problem, form: FftForm) -> None:
     if form.rows_in:
         line = sch.get_sblock("xline")
         sch.compute_at(line, loops[ROW], preserve_unit_loops=True)
-        _transpose(sch, along=column, across=lane)
+        shuffle_rows(sch, column, lane, TRANSPOSE_UNIT, turned)
         split_off_borders(sch, sch.get_loops(line)[-1], problem)
     elif neighbours(problem, form):
         sch.vectorize(lane)
         split_off_borders(sch, column, problem)
     else:
         sch.reorder(u, lane, column)
-
-
-def _transpose(sch: s_tir.Schedule, along: Loop, across: Loop) -> None:
-    """Squares of up to 16x16: vectors along the source, unrolled along the destination."""
-    rows, lane = sch.split(along, [None, _square(sch, along)])
-    columns, step = sch.split(across, [None, _square(sch, across)])
-    sch.reorder(rows, columns, step, lane)
-    sch.unroll(step)
-    sch.vectorize(lane)
-
-
-def _square(sch: s_tir.Schedule, loop: Loop) -> int:
-    return gcd(int(sch.get(loop).extent), TRANSPOSE_UNIT)
 
 
 def neighbours(problem: Problem, form: FftForm) -> bool:

@@ -25,13 +25,15 @@ from tvmconv.lower.borders import GUARDED, INSIDE, PEELED
 from tvmconv.lower.clip import CLIP
 from tvmconv.lower.guarded import COLUMNS
 from tvmconv.lower.prefetch import LINE_FLOATS, PREFETCH_X
+from tvmconv.lower.squares import QUAD
 from tvmconv.problem import Problem
 
 from .staging import (
-    copy_rows,
     gather_phases,
     shuffle_rows,
     split_off_borders,
+    turn_rows,
+    turn_sums,
     vectorize_channels,
 )
 
@@ -156,7 +158,8 @@ def _store_tile(
     """Vectors along whatever is contiguous in y; the rest of the tile is unrolled.
 
     Phases that are woven come last: of stores that together fill a row LLVM makes shuffles, while
-    those of one phase at a time stay single.
+    those of one phase at a time stay single. Sums of channels that are stored by rows are turned
+    in squares first.
     """
     narrow = form.tile_ow % 4 and form.tile_ow < 4
     along_channels = form.vector == "oc" and (problem.output_channels_last or narrow)
@@ -176,6 +179,9 @@ def _store_tile(
     sch.vectorize(lane)
     for loop in unrolled:
         sch.unroll(loop)
+    wide = nest.masks and nest.lanes > QUAD
+    if wide and form.vector == "oc" and not form.per_lane and not along_channels and not woven:
+        turn_sums(sch, th, nest.lanes)
 
 
 def _reduce_in_registers(
@@ -240,16 +246,12 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, ne
     sch.compute_at(xpad, at, preserve_unit_loops=True)
     loops = sch.get_loops(xpad)
     if form.stage == "transposed":
-        h, square, w, c = loops[-4:]
-        sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-        shuffle_rows(sch, sch.fuse(square, w), c, form.square)
-        columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
-        copy_rows(sch, columns, problem, nest.lanes if nest.masks else 1)
+        turn_rows(sch, loops[-4:], problem, form.square, nest.lanes if nest.masks else 1)
     elif form.stage == "turned":
         h, c, w = loops[-3:]
         pixels = sch.get_sblock("xrow")
         sch.compute_at(pixels, h, preserve_unit_loops=True)
-        shuffle_rows(sch, c, w, TRANSPOSE_UNIT)
+        shuffle_rows(sch, c, w, TRANSPOSE_UNIT, nest.lanes)
         *_, columns, c = sch.get_loops(pixels)
         vectorize_channels(sch, c, nest.lanes)
         split_off_borders(sch, columns, problem)

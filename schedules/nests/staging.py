@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 from tvm import s_tir
 
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.lower.rows import AHEAD, ROWS
+from tvmconv.lower.squares import QUAD, SQUARES
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 
@@ -29,17 +32,69 @@ def transpose_square(target: Target) -> int:
     return TRANSPOSE_UNIT if target.masks else target.lanes
 
 
-def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop, side: int) -> None:
-    """Transposition of squares: vectors along the source, unrolled along the destination.
+def shuffle_rows(sch: s_tir.Schedule, along: Loop, across: Loop, side: int, lanes: int) -> Loop:
+    """Transposition of squares of up to ``side``: vectors along the source, rows unrolled.
 
-    LLVM turns this form into shuffles (10 to 12 Gelem/s); vectors along the destination become
-    inserts (6 Gelem/s). ``along`` is contiguous in the source, ``across`` in the destination.
+    LLVM turns this form into shuffles of 128 bits; vectors along the destination become inserts,
+    half as fast. Where a vector is wider than that, ``lanes`` says so, and the shuffles are written
+    out (lower/squares.py). ``along`` is contiguous in the source, ``across`` in the destination.
+    Gives the loop over the rows of a square.
     """
-    blocks_w, lane = sch.split(along, [None, side])
-    blocks_c, row = sch.split(across, [None, side])
+    wide, high = (gcd(int(sch.get(loop).extent), side) for loop in (along, across))
+    blocks_w, lane = sch.split(along, [None, wide])
+    blocks_c, row = sch.split(across, [None, high])
     sch.reorder(blocks_w, blocks_c, row, lane)
     sch.unroll(row)
     sch.vectorize(lane)
+    if lanes > QUAD:
+        sch.annotate(row, SQUARES, lanes)
+    return row
+
+
+def turn_rows(
+    sch: s_tir.Schedule, loops: Sequence[Loop], problem: Problem, side: int, lanes: int
+) -> None:
+    """Stage ``xpad``, channels last, from channels-first x by way of its padded rows, ``xrow``.
+
+    ``loops`` are those over rows, squares, a square's columns, and channels. Squares of wide
+    vectors are read from x itself under masks, all columns of some channels and then those of the
+    next: a copy of the rows took 3 to 7 % of a 3x3 layer of 64 channels. Else each row is copied
+    first; with one lane the machine has no masks.
+    """
+    at, squares, columns, channels = loops
+    row = shuffle_rows(sch, columns, channels, side, lanes)
+    xrow = sch.get_sblock("xrow")
+    if lanes > QUAD and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
+        *_, _, channels, row, _ = sch.get_loops(sch.get_sblock("xpad"))
+        sch.reorder(channels, squares)
+        sch.compute_inline(xrow)
+        if problem.axes[1].in_extent > 1 and problem.x_elems > NEAR_ELEMS:
+            sch.annotate(row, AHEAD, problem.x.space[1])
+    else:
+        sch.compute_at(xrow, at, preserve_unit_loops=True)
+        copy_rows(sch, sch.get_loops(xrow)[-1], problem, lanes)
+
+
+def turn_sums(sch: s_tir.Schedule, at: Loop, lanes: int) -> None:
+    """A row of ``conv``'s tile, channels in the lanes, turned in registers before it is stored.
+
+    LLVM takes the lanes of 5 to 14 sums apart by fours: a first layer of 4x4 patches, 48 terms a
+    sum, spent a tenth of its time there, and one of a single channel a third.
+    """
+    out = sch.get_sblock("out")
+    reads = [region.source.name for region in sch.get(out).reads]
+    turned = sch.cache_read(out, reads.index("conv"), "local")
+    sch.compute_at(turned, at, preserve_unit_loops=True)
+    sch.transform_layout(turned, ("write", 0), lambda *index: [*index[:-2], index[-1], index[-2]])
+    *_, column, channel = sch.get_loops(turned)
+    vector, lane = sch.split(channel, [None, lanes])
+    sch.reorder(vector, column, lane)
+    sch.unroll(vector)
+    sch.unroll(column)
+    sch.vectorize(lane)
+    sch.annotate(column, SQUARES, lanes)
+    # A square is stored whole, spare columns too.
+    sch.storage_align(turned, 0, -2, lanes, 0)
 
 
 def gather_phases(sch: s_tir.Schedule, h: Loop, r: Loop, w: Loop) -> None:
@@ -66,8 +121,8 @@ def split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> N
 def copy_rows(sch: s_tir.Schedule, columns: Loop, problem: Problem, lanes: int) -> None:
     """Copy a row of x with its padding, by masked vectors where its columns are neighbours.
 
-    For rows that are transposed at once; where rows are only copied, loops for borders and interior
-    measured a tenth faster. With one lane the machine has no masked loads.
+    For rows that are transposed or summed at once; where rows are only copied, loops for borders
+    and interior measured a tenth faster. With one lane the machine has no masked loads.
     """
     if lanes > 1 and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
         sch.annotate(columns, ROWS, lanes)

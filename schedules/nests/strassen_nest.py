@@ -138,7 +138,7 @@ def _store_turned(sch: s_tir.Schedule, form: StrassenForm, lanes: int) -> tuple[
     yrow = sch.get_sblock("yrow")
     sch.compute_at(yrow, j, preserve_unit_loops=True)
     *_, along, _, across = sch.get_loops(yrow)
-    shuffle_rows(sch, along, across, form.square)
+    shuffle_rows(sch, along, across, form.square, lanes)
     _add_products(sch, piece, form, lanes)
     return parallel, inner[-1]
 

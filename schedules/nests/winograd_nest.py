@@ -20,14 +20,13 @@ from typing import Any
 from tvm import s_tir
 
 from tvmconv.declare import Declaration
-from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
 from tvmconv.lower.clip import CLIP
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
 from .nest import worth_clipping
-from .staging import copy_rows, shuffle_rows, split_off_borders
+from .staging import shuffle_rows, split_off_borders, turn_rows
 
 Loop = Any
 
@@ -147,21 +146,26 @@ def _store_pixels(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[
 
 
 def _store_rows(sch: s_tir.Schedule, form: WinogradForm, parts: int) -> tuple[Loop, Loop, Loop]:
-    """Channels-first: a band of rows of one transposition's channels at a time."""
+    """Channels-first: a band of rows of one square's channels at a time.
+
+    A square is turned and stored at once, so that it stays in registers.
+    """
     out = sch.get_sblock("out")
     *loops, lane, row, column = sch.get_loops(out)
     outer, inner, block = _outer_loops(sch, loops, form, parts)
     band, i, sub = _split_band(sch, row, form.h)
-    square, lane = sch.split(lane, [None, min(TRANSPOSE_UNIT, form.tile_oc)])
-    piece, column = sch.split(column, [None, gcd(TRANSPOSE_UNIT, form.columns)])
-    sch.reorder(block, square, band, i, sub, lane, piece, column)
+    square, lane = sch.split(lane, [None, gcd(form.square, form.tile_oc)])
+    piece, column = sch.split(column, [None, gcd(form.square, form.columns)])
+    sch.reorder(block, square, band, i, sub, piece, lane, column)
+    sch.unroll(lane)
     sch.vectorize(column)
     parallel = sch.fuse(*outer)
     sch.parallel(parallel)
     shuffled = sch.get_sblock("yrow")
-    sch.compute_at(shuffled, sub, preserve_unit_loops=True)
+    sch.compute_at(shuffled, piece, preserve_unit_loops=True)
+    sch.set_scope(shuffled, 0, "local")
     *_, along, across = sch.get_loops(shuffled)
-    shuffle_rows(sch, along, across, form.square)
+    shuffle_rows(sch, along, across, form.square, form.lanes)
     _transform_output(sch, band, form)
     return parallel, inner[1], inner[3]
 
@@ -268,28 +272,40 @@ def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Winograd
     sch.compute_at(xpad, at, preserve_unit_loops=True)
     if form.stage == "transposed":
         *_, d, h, square, w, c = sch.get_loops(xpad)
-        linear = problem.padding_mode in ("zeros", "constant")
-        if not (form.woven and linear):
-            sch.compute_at(sch.get_sblock("xrow"), h, preserve_unit_loops=True)
-            columns = sch.get_loops(sch.get_sblock("xrow"))[-1]
-            copy_rows(sch, columns, problem, 1 if form.woven else form.lanes)
         if form.woven:
-            vector, lane = sch.split(c, [None, form.lanes])
-            sch.reorder(vector, square, w, lane)
-            sch.unroll(lane)
-            columns = sch.fuse(square, w)
+            _weave_rows(sch, d, h, [square, w], c, problem, form.lanes)
         else:
-            shuffle_rows(sch, sch.fuse(square, w), c, form.square)
-        if form.woven and linear:
-            # Straight from x: four rows are woven (st4), and borders have loops of their own.
-            sch.compute_inline(sch.get_sblock("xrow"))
-            for loop in (d, h, columns):
-                split_off_borders(sch, loop, problem)
+            turn_rows(sch, (h, square, w, c), problem, form.square, form.lanes)
         return
     *_, w, c = sch.get_loops(xpad)
     _, lane = sch.split(c, [None, form.lanes])
     sch.vectorize(lane)
     split_off_borders(sch, w, problem)
+
+
+def _weave_rows(
+    sch: s_tir.Schedule,
+    d: Loop,
+    h: Loop,
+    columns: list[Loop],
+    channels: Loop,
+    problem: Problem,
+    lanes: int,
+) -> None:
+    """Channels-first x as vectors of channels: the machine weaves four rows (st4)."""
+    vector, lane = sch.split(channels, [None, lanes])
+    sch.reorder(vector, *columns, lane)
+    sch.unroll(lane)
+    column = sch.fuse(*columns)
+    xrow = sch.get_sblock("xrow")
+    if problem.padding_mode in ("zeros", "constant"):
+        # Straight from x, and borders have loops of their own.
+        sch.compute_inline(xrow)
+        for loop in (d, h, column):
+            split_off_borders(sch, loop, problem)
+    else:
+        sch.compute_at(xrow, h, preserve_unit_loops=True)
+        split_off_borders(sch, sch.get_loops(xrow)[-1], problem)
 
 
 def _unroll(sch: s_tir.Schedule, *loops: Loop) -> None:

@@ -196,3 +196,16 @@ def test_factors_are_lanes_of_loaded_vectors(template_id: str) -> None:
     assert count(r"\sfmla\s.*v\d+\.s\[\d\]", loop.text) == products
     assert count(r"\s(?:ldr|ldur|ldp)\s", loop.text) <= products / 4
     assert count(r"\s(?:dup|ld1r|mov\s+v)", loop.text) == 0
+
+
+@pytest.mark.parametrize(
+    ("level", "wide"), [("x86_64_v3", "vperm2f128"), ("x86_64_v4", "vshuff64x2")]
+)
+@pytest.mark.parametrize("algorithm", ["x86.winograd", "x86.direct"])
+def test_channels_first_is_transposed_by_whole_vectors(
+    algorithm: str, level: str, wide: str
+) -> None:
+    text = compiled(DIRECT["first"], level, algorithm).inspect("asm")
+    assert count(rf"\s{wide}\s|\svinsertf128\s", text) >= load(level).lanes
+    # What LLVM made of scattered lanes: 4x4 values at a time.
+    assert count(r"vblendps", text) == 0

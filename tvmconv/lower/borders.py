@@ -13,7 +13,7 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, sym, tirx
 
-from tvmconv.lower.masked import conjuncts, is_choice, replace, slope
+from tvmconv.lower.masked import conjuncts, is_choice, margin_of, replace, slope
 
 # A loop over lanes, see guarded.py.
 GUARDED = "tvmconv.guarded"
@@ -125,11 +125,3 @@ def _for_all(test: Expr, loops: Sequence[tirx.For]) -> Expr | None:
         last = loop.min + loop.extent - 1
         margin = replace(margin, loop.loop_var, loop.min if growth > 0 else last)
     return sym.Analyzer().simplify(margin) >= 0
-
-
-def margin_of(test: Expr) -> Expr:
-    """What is zero or more where a comparison of integers holds."""
-    difference = test.a - test.b
-    if isinstance(test, tirx.LT | tirx.LE):
-        difference = test.b - test.a
-    return difference - 1 if isinstance(test, tirx.LT | tirx.GT) else difference

@@ -24,8 +24,18 @@ import tvm
 import tvm_ffi
 from tvm import ir, sym, tirx
 
-from tvmconv.lower.borders import ALL_MASKS, GUARDED, margin_of, part_borders
-from tvmconv.lower.masked import conjuncts, is_choice, masked_load, opaque, replace, slope
+from tvmconv.lower.borders import ALL_MASKS, GUARDED, part_borders
+from tvmconv.lower.masked import (
+    conjuncts,
+    is_choice,
+    loop_bounds,
+    margin_of,
+    masked_load,
+    opaque,
+    replace,
+    settled,
+    slope,
+)
 
 # On the same loop: columns of x, where masks cost more than a shuffle.
 COLUMNS = "tvmconv.columns"
@@ -58,7 +68,7 @@ def vectorize_guarded(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
     """
     func = func.with_body(part_borders(func.body))
     unrolled = tirx.transform.UnrollLoop()(tvm.IRModule({"main": func}))["main"]
-    bounds = _bounds(unrolled.body)
+    bounds = loop_bounds(unrolled.body)
     found = False
 
     def visit(loop: tirx.For) -> tirx.Stmt:
@@ -73,19 +83,6 @@ def vectorize_guarded(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
     body = tvm_ffi.structural_map(unrolled.body, (tirx.For, visit))
     return func.with_body(body) if found else None
-
-
-def _bounds(body: tirx.Stmt) -> sym.Analyzer:
-    """An analyzer that knows the range of every loop of constant extent."""
-    analyzer = sym.Analyzer()
-
-    def bind(loop: tirx.For) -> tirx.For:
-        if isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm):
-            analyzer.bind(loop.loop_var, ir.Range.from_min_extent(loop.min, loop.extent))
-        return loop
-
-    tvm_ffi.structural_map(body, (tirx.For, bind))
-    return analyzer
 
 
 def _vector(store: tirx.Stmt, lanes: Lanes) -> tirx.Stmt:
@@ -210,12 +207,9 @@ def _lane_test(test: Expr, step: int, first: int, lanes: Lanes) -> Expr | bool:
         start, growth = step * tirx.floordiv(start, abs(growth)), sign * step
     growth //= step
     start = sym.Analyzer().simplify(start + growth * first)
-    known = lanes.bounds.const_int_bound(start)
-    across = growth * (lanes.count - 1)
-    if known.min_value + min(0, across) >= 0:
-        return True
-    if known.max_value + max(0, across) < 0:
-        return False
+    answer = settled(start, growth, lanes.count, lanes.bounds)
+    if answer is not None:
+        return answer
     return tirx.GE(tirx.Ramp(start, growth, lanes.count), tirx.Broadcast(_ZERO, lanes.count))
 
 

@@ -60,6 +60,39 @@ def lane_mask(tests: Sequence[Expr], var: tirx.Var, first: Expr, lanes: int) -> 
     return mask
 
 
+def margin_of(test: Expr) -> Expr:
+    """What is zero or more where a comparison of integers holds."""
+    difference = test.a - test.b
+    if isinstance(test, tirx.LT | tirx.LE):
+        difference = test.b - test.a
+    return difference - 1 if isinstance(test, tirx.LT | tirx.GT) else difference
+
+
+def loop_bounds(body: tirx.Stmt) -> sym.Analyzer:
+    """An analyzer that knows the range of every loop of constant extent."""
+    analyzer = sym.Analyzer()
+
+    def bind(loop: tirx.For) -> tirx.For:
+        if isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm):
+            analyzer.bind(loop.loop_var, ir.Range.from_min_extent(loop.min, loop.extent))
+        return loop
+
+    tvm_ffi.structural_map(body, (tirx.For, bind))
+    return analyzer
+
+
+def settled(start: Expr, growth: int, lanes: int, bounds: sym.Analyzer) -> bool | None:
+    """Whether ``start + growth * lane >= 0`` holds for all lanes, or for none; None: it varies.
+
+    TVM cannot fold a vector of equal answers: it fails where such a mask becomes a constant.
+    """
+    known = bounds.const_int_bound(start)
+    across = growth * (lanes - 1)
+    if known.min_value + min(0, across) >= 0:
+        return True
+    return False if known.max_value + max(0, across) < 0 else None
+
+
 def opaque(mask: Expr, lanes: int) -> Expr:
     """The same mask in a form that TVM's simplifier does not take apart.
 

@@ -21,6 +21,7 @@ from tvmconv.lower.indices import widen_indices
 from tvmconv.lower.place import place_outputs
 from tvmconv.lower.prefetch import insert_prefetches
 from tvmconv.lower.rows import vectorize_rows
+from tvmconv.lower.squares import turn_squares
 from tvmconv.lower.stack import keep_on_stack
 from tvmconv.lower.sums import start_sums
 from tvmconv.lower.workspace import workspace_bytes
@@ -147,6 +148,7 @@ def _compile(
         "s_tir.LoopPartition": {"partition_const_loop": True},
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
+        funcs = {symbol: _turned(func) for symbol, func in funcs.items()}
         machine = tvm.target.Target(target.tvm())
         narrow = tvm.target.Target(target.tvm(scalable=False))
         module = tirx.transform.BindTarget(narrow.with_host(narrow))(tvm.IRModule(funcs))
@@ -169,6 +171,12 @@ def _compile(
             for func in module.functions.values()
         }
         return tvm.get_global_func("target.build.llvm")(module, machine), workspace
+
+
+def _turned(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """With its transpositions written out, which make its listing hard to read."""
+    turned = turn_squares(func)
+    return func if turned is None else turned.with_attr(REPEATS, False)
 
 
 def _each(change: Callable[[tirx.PrimFunc], tirx.PrimFunc], module: tvm.IRModule) -> tvm.IRModule:

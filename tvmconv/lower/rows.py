@@ -15,19 +15,23 @@ at 224x224 the copy took 16 %.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
-from tvm import ir, tirx
+from tvm import ir, sym, tirx
 
 from tvmconv.lower.masked import (
     conjuncts,
     is_choice,
     lane_mask,
+    loop_bounds,
+    margin_of,
     masked_load,
     masked_store,
     opaque,
     replace,
+    settled,
     slope,
 )
 from tvmconv.lower.prefetch import prefetch
@@ -39,40 +43,32 @@ Expr = Any
 
 def vectorize_rows(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """Rewrite every annotated loop."""
+    bounds = loop_bounds(func.body)
 
     def visit(loop: tirx.For) -> tirx.Stmt:
         if ROWS not in loop.annotations:
             return loop
         lanes, ahead = int(loop.annotations[ROWS]), int(loop.annotations.get(AHEAD, 0))
         annotations = {k: v for k, v in loop.annotations.items() if k not in (ROWS, AHEAD)}
-        return _by_vectors(loop, lanes, ahead) or tirx.For(
+        return _by_vectors(loop, lanes, ahead, bounds) or tirx.For(
             loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, None, annotations
         )
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, visit)))
 
 
-def _by_vectors(loop: tirx.For, lanes: int, ahead: int) -> tirx.Stmt | None:
+def _by_vectors(loop: tirx.For, lanes: int, ahead: int, bounds: sym.Analyzer) -> tirx.Stmt | None:
     """The loop by vectors; None where it is no copy of neighbours."""
     store, var = loop.body, loop.loop_var
     if not isinstance(store, tirx.BufferStore) or not store.indices[-1].same_as(var):
         return None
-    tests, load, other = _parts(store.value)
-    if load is None or slope(load.indices[0], var) != 1:
-        return None
+    row = row_of(store.value)
     inside = var < loop.extent
-    if any(lane_mask([t], var, loop.min, lanes) is None for t in (*tests, inside)):
+    if row is None or not row.lies_along(var, lanes, inside):
         return None
 
     def vector(first: Expr, cut: bool) -> tirx.Stmt:
-        mask = lane_mask([*tests, inside] if cut else tests, var, first, lanes)
-        at = replace(load.indices[0], var, first)
-        if mask is None:
-            value = tirx.BufferLoad(load.source, [tirx.Ramp(at, 1, lanes)])
-        else:
-            loaded = masked_load(load.source, [at], lanes, mask)
-            filler = tirx.const(0.0, "float32") if other is None else other
-            value = tirx.Select(opaque(mask, lanes), loaded, tirx.Broadcast(filler, lanes))
+        value = row.vector(var, first, lanes, bounds, *([inside] if cut else []))
         place = [*store.indices[:-1], first]
         if cut:
             kept = lane_mask([inside], var, first, lanes)
@@ -84,8 +80,7 @@ def _by_vectors(loop: tirx.For, lanes: int, ahead: int) -> tirx.Stmt | None:
     whole, rest = loop.extent // lanes, loop.extent % lanes
     step = vector(block * lanes, cut=False)
     if ahead:
-        later = replace(load.indices[0], var, block * lanes) + ahead
-        step = tirx.SeqStmt([prefetch(load.source, later), step])
+        step = tirx.SeqStmt([row.ask(var, block * lanes, ahead), step])
     body = tirx.For(block, 0, whole, tirx.ForKind.SERIAL, step)
     if isinstance(rest, tirx.IntImm) and int(rest) == 0:
         return body
@@ -95,12 +90,71 @@ def _by_vectors(loop: tirx.For, lanes: int, ahead: int) -> tirx.Stmt | None:
     return tirx.SeqStmt([body, vector(whole * lanes, cut=True)])
 
 
-def _parts(value: Expr) -> tuple[list[Expr], ir.TensorLoad | None, Expr]:
-    """Tests, the load of x, and what stands in for it elsewhere."""
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Values that are read from a buffer, and what stands in for them where a test fails.
+
+    Attributes:
+        load: the read.
+        tests: all hold where it may be read.
+        other: the value elsewhere; None where there are no tests.
+    """
+
+    load: ir.TensorLoad
+    tests: tuple[Expr, ...] = ()
+    other: Expr = None
+
+    def lies_along(self, var: tirx.Var, lanes: int, *tests: Expr) -> bool:
+        """Whether neighbours along a variable are neighbours in memory, and tests make masks."""
+        if slope(self.load.indices[-1], var) != 1:
+            return False
+        if any(slope(index, var) != 0 for index in self.load.indices[:-1]):
+            return False
+        zero = tirx.const(0, "int32")
+        masks = [lane_mask([test], var, zero, lanes) for test in (*self.tests, *tests)]
+        return all(mask is not None for mask in masks)
+
+    def at(self, var: tirx.Var, value: Expr) -> Row:
+        """The same with a variable replaced."""
+        indices = [replace(index, var, value) for index in self.load.indices]
+        tests = tuple(replace(test, var, value) for test in self.tests)
+        return Row(tirx.BufferLoad(self.load.source, indices), tests, self.other)
+
+    def vector(
+        self, var: tirx.Var, first: Expr, lanes: int, bounds: sym.Analyzer, *tests: Expr
+    ) -> Expr:
+        """The values at var = first, first + 1, ...; under further tests too."""
+        filler = tirx.const(0.0, "float32") if self.other is None else self.other
+        left = []
+        for test in (*self.tests, *tests):
+            margin = margin_of(test)
+            growth = slope(margin, var)
+            assert growth is not None
+            answer = settled(replace(margin, var, first), growth, lanes, bounds)
+            if answer is False:
+                return tirx.Broadcast(filler, lanes)
+            if answer is None:
+                left.append(test)
+        mask = lane_mask(left, var, first, lanes)
+        *outer, last = self.load.indices
+        place = [*outer, replace(last, var, first)]
+        if mask is None:
+            place[-1] = tirx.Ramp(place[-1], 1, lanes)
+            return tirx.BufferLoad(self.load.source, place)
+        loaded = masked_load(self.load.source, place, lanes, mask)
+        return tirx.Select(opaque(mask, lanes), loaded, tirx.Broadcast(filler, lanes))
+
+    def ask(self, var: tirx.Var, first: Expr, ahead: int) -> tirx.Stmt:
+        """Ask for what lies so many elements behind the value at var = first, in a flat buffer."""
+        return prefetch(self.load.source, replace(self.load.indices[0], var, first) + ahead)
+
+
+def row_of(value: Expr) -> Row | None:
+    """The read that a value is; None where it is something else."""
     if isinstance(value, ir.TensorLoad):
-        return [], value, None
+        return Row(value)
     if is_choice(value):
         test, load, other = value.args
         if isinstance(load, ir.TensorLoad):
-            return conjuncts(test), load, other
-    return [], None, None
+            return Row(load, tuple(conjuncts(test)), other)
+    return None
