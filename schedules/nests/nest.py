@@ -111,7 +111,7 @@ def _tile_output(
     # With channels per lane the staged input belongs to one block, else all blocks share it.
     shared = [block] if form.per_lane else []
     outer = [n, g, part, *shared, qd, rows, columns]
-    woven = [phases.pop()] if _weaves(problem, form) else []
+    woven = [phases.pop()] if _weaves(problem, form, nest) else []
     inner = [*phases, row, column] if form.per_lane else [block, *phases, row, column]
     sch.reorder(*outer, *inner, *woven, th, tw, v)
     _store_tile(sch, th, tw, v, woven, problem, form, nest)
@@ -140,9 +140,23 @@ def _part_borders(
         sch.annotate(column, PEELED, True)
 
 
-def _weaves(problem: Problem, form: Form) -> bool:
+def _weaves(problem: Problem, form: Form, nest: Nest) -> bool:
     """Whether a tile holds all phases along w, whose outputs lie in turn in a row of y."""
-    return form.vector == "ow" and not form.per_lane and 1 < problem.axes[2].phases <= MOST_WOVEN
+    if not 1 < problem.axes[2].phases <= MOST_WOVEN:
+        return False
+    return _turns(problem, form, nest) or (form.vector == "ow" and not form.per_lane)
+
+
+def _turns(problem: Problem, form: Form, nest: Nest) -> bool:
+    """Whether sums with channels in the lanes are stored by rows, turned in squares."""
+    if form.vector != "oc" or form.per_lane or problem.output_channels_last or _narrow(form):
+        return False
+    return nest.masks and nest.lanes > QUAD
+
+
+def _narrow(form: Form) -> bool:
+    """Whether a row of a tile is too short for a vector."""
+    return form.tile_ow % 4 > 0 and form.tile_ow < 4
 
 
 def _store_tile(
@@ -158,12 +172,12 @@ def _store_tile(
     """Vectors along whatever is contiguous in y; the rest of the tile is unrolled.
 
     Phases that are woven come last: of stores that together fill a row LLVM makes shuffles, while
-    those of one phase at a time stay single. Sums of channels that are stored by rows are turned
-    in squares first.
+    those of one phase at a time stay single.
     """
-    narrow = form.tile_ow % 4 and form.tile_ow < 4
-    along_channels = form.vector == "oc" and (problem.output_channels_last or narrow)
-    if along_channels:
+    if _turns(problem, form, nest):
+        _store_turned(sch, th, tw, v, woven, nest.lanes)
+        return
+    if form.vector == "oc" and (problem.output_channels_last or _narrow(form)):
         width = min(nest.lanes, form.tile_oc)
         outer, lane = sch.split(v, [None, width])
         sch.reorder(th, tw, outer, lane)
@@ -179,9 +193,21 @@ def _store_tile(
     sch.vectorize(lane)
     for loop in unrolled:
         sch.unroll(loop)
-    wide = nest.masks and nest.lanes > QUAD
-    if wide and form.vector == "oc" and not form.per_lane and not along_channels and not woven:
-        turn_sums(sch, th, nest.lanes)
+
+
+def _store_turned(
+    sch: s_tir.Schedule, th: Loop, tw: Loop, v: Loop, woven: list[Loop], lanes: int
+) -> None:
+    """A tile's rows of each channel, the columns of all woven phases in turn."""
+    phases = int(sch.get(woven[0]).extent) if woven else 1
+    sch.reorder(th, v, tw, *woven)
+    column = sch.fuse(tw, *woven)
+    columns = int(sch.get(column).extent)
+    outer, lane = sch.split(column, [None, columns if columns % lanes else lanes])
+    sch.vectorize(lane)
+    for loop in (th, v, outer):
+        sch.unroll(loop)
+    turn_sums(sch, th, phases, lanes)
 
 
 def _reduce_in_registers(

@@ -75,8 +75,10 @@ def turn_rows(
         copy_rows(sch, sch.get_loops(xrow)[-1], problem, lanes)
 
 
-def turn_sums(sch: s_tir.Schedule, at: Loop, lanes: int) -> None:
+def turn_sums(sch: s_tir.Schedule, at: Loop, phases: int, lanes: int) -> None:
     """A row of ``conv``'s tile, channels in the lanes, turned in registers before it is stored.
+
+    Of several ``phases`` along w the columns come in turn.
 
     LLVM takes the lanes of 5 to 14 sums apart by fours: a first layer of 4x4 patches, 48 terms a
     sum, spent a tenth of its time there, and one of a single channel a third.
@@ -85,10 +87,18 @@ def turn_sums(sch: s_tir.Schedule, at: Loop, lanes: int) -> None:
     reads = [region.source.name for region in sch.get(out).reads]
     turned = sch.cache_read(out, reads.index("conv"), "local")
     sch.compute_at(turned, at, preserve_unit_loops=True)
-    sch.transform_layout(turned, ("write", 0), lambda *index: [*index[:-2], index[-1], index[-2]])
-    *_, column, channel = sch.get_loops(turned)
+
+    def by_channel(*index: Any) -> list[Any]:
+        *outer, pw, qd, qh, qw, v = index
+        if phases == 1:
+            return [*outer, pw, qd, qh, v, qw]
+        return [*outer, qd, qh, v, qw * phases + pw]
+
+    sch.transform_layout(turned, ("write", 0), by_channel)
+    *_, pw, _, _, qw, channel = sch.get_loops(turned)
     vector, lane = sch.split(channel, [None, lanes])
-    sch.reorder(vector, column, lane)
+    sch.reorder(vector, qw, pw, lane)
+    column = sch.fuse(qw, pw)
     sch.unroll(vector)
     sch.unroll(column)
     sch.vectorize(lane)
