@@ -189,6 +189,30 @@ def stored_bound(spec: ConvSpec, exact: Array, bound: Array) -> Array:
     return rounded
 
 
+def result_bound(
+    spec: ConvSpec,
+    sums: Array,
+    squares: Array,
+    operands: Operands,
+    exact: Array,
+    accuracy: str = DIRECT,
+) -> Array:
+    """Bound |y - exact| for each element of y, in its memory order, its last rounding included.
+
+    Args:
+        spec: the convolution.
+        sums: as for `error_bound`.
+        squares: as for `error_bound`.
+        operands: the call's tensors.
+        exact: reference.finish of the sums.
+        accuracy: as for `error_bound`.
+    """
+    from tvmconv.reference import from_canonical
+
+    bound = np.broadcast_to(error_bound(spec, sums, squares, operands, accuracy), sums.shape)
+    return stored_bound(spec, exact, from_canonical(bound, spec.out_layout))
+
+
 def _or_zero(spec: ConvSpec, values: Array | None, shape: Any) -> Array:
     zero = np.zeros(spec.oc)
     shaped: Array = shape(spec, zero if values is None else values, np.float64)

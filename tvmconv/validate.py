@@ -40,8 +40,8 @@ from tvmconv.tolerance import (
     EXACT_ACTIVATIONS,
     OWN_PRODUCTS,
     activation_bound,
-    error_bound,
     get_accuracy,
+    result_bound,
     stored_bound,
 )
 
@@ -221,8 +221,8 @@ def _check_nonfinite(spec: ConvSpec, operands: Operands, got: Array) -> Check:
 
 def _bound(spec: ConvSpec, sums: Array, operands: Operands, accuracy: str) -> Array:
     squares = accumulate_squares(spec, operands)
-    bound = from_canonical(error_bound(spec, sums, squares, operands, accuracy), spec.out_layout)
-    return stored_bound(spec, finish(spec, sums, operands), bound)
+    exact = finish(spec, sums, operands)
+    return result_bound(spec, sums, squares, operands, exact, accuracy)
 
 
 def _activation_error(spec: ConvSpec, sums: Array, operands: Operands) -> Array:

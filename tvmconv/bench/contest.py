@@ -85,13 +85,13 @@ class Expected:
     @classmethod
     def of(cls, kernel: "Kernel", operands: Operands) -> "Expected":
         """Compute them from a kernel's operands."""
-        from tvmconv.reference import accumulate, accumulate_squares, finish, from_canonical
-        from tvmconv.tolerance import error_bound
+        from tvmconv.reference import accumulate, accumulate_squares, finish
+        from tvmconv.tolerance import result_bound
 
         spec = kernel.spec
         sums, squares = accumulate(spec, operands), accumulate_squares(spec, operands)
-        bound = error_bound(spec, sums, squares, operands, kernel.accuracy)
-        return cls(finish(spec, sums, operands), from_canonical(bound, spec.out_layout))
+        exact = finish(spec, sums, operands)
+        return cls(exact, result_bound(spec, sums, squares, operands, exact, kernel.accuracy))
 
     def error(self, answer: Array) -> Array:
         """How far each element is off."""

@@ -123,7 +123,7 @@ def _is_exact(spec: ConvSpec, accuracy: str) -> bool:
 def golden_for(spec: ConvSpec, accuracy: str) -> Golden:
     """The right answer to a spec's golden inputs by torch, for kernels of an accuracy."""
     from tvmconv.reference import accumulate, accumulate_squares, finish
-    from tvmconv.tolerance import error_bound
+    from tvmconv.tolerance import result_bound
 
     operands = _operands(spec)
     if _is_exact(spec, accuracy):
@@ -132,6 +132,6 @@ def golden_for(spec: ConvSpec, accuracy: str) -> Golden:
         return Golden.of(y.astype(spec.dtype), 0.0, EXACT_SAMPLES)
     sums = accumulate(spec, operands)
     squares = accumulate_squares(spec, operands)
-    bound = error_bound(spec, sums, squares, operands, accuracy)
-    y = finish(spec, sums, operands).astype(np.float32)
-    return Golden.of(y, float(np.max(bound, initial=0.0)), SAMPLES)
+    y = finish(spec, sums, operands)
+    bound = result_bound(spec, sums, squares, operands, y, accuracy)
+    return Golden.of(y.astype(np.float32), float(np.max(bound, initial=0.0)), SAMPLES)

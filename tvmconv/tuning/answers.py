@@ -30,7 +30,7 @@ def write_answer(spec: ConvSpec, accuracy: str, folder: Path) -> None:
     import torch
 
     from tvmconv import fills, reference
-    from tvmconv.tolerance import error_bound
+    from tvmconv.tolerance import result_bound
 
     # A forked process has none of the threads that its parent's torch may have started.
     torch.set_num_threads(1)
@@ -42,11 +42,9 @@ def write_answer(spec: ConvSpec, accuracy: str, folder: Path) -> None:
             _write(folder / f"{item.name}.npy", value)
     sums = _kept(folder / "sums.npy", lambda: reference.accumulate(spec, operands))
     squares = _kept(folder / "squares.npy", lambda: reference.accumulate_squares(spec, operands))
-    _kept(folder / "expected.npy", lambda: reference.finish(spec, sums, operands))
-    bound = error_bound(spec, sums, squares, operands, accuracy)
-    canonical = np.broadcast_to(bound, sums.shape)
-    in_order = reference.from_canonical(canonical, spec.out_layout)
-    _write(folder / f"bound-{accuracy}.npy", in_order.astype(np.float32))
+    exact = _kept(folder / "expected.npy", lambda: reference.finish(spec, sums, operands))
+    bound = result_bound(spec, sums, squares, operands, exact, accuracy)
+    _write(folder / f"bound-{accuracy}.npy", bound.astype(np.float32))
 
 
 def _write(path: Path, value: Array) -> None:
