@@ -11,7 +11,7 @@ from tvmconv.errors import SpecError
 if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
 
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int32": 4}
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint16": 2, "int8": 1, "int32": 4}
 
 
 def out_size(spec: ConvSpec) -> tuple[int, ...]:

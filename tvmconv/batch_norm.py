@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tvmconv import tensors
 from tvmconv.bundle.tensors import fold_batch_norm as fold
+from tvmconv.elements import numpy_dtype, readable
 from tvmconv.errors import ArgumentError
 from tvmconv.spec import ConvSpec
 
@@ -31,7 +32,7 @@ def fold_batch_norm(
             "batch_norm", "a tuple", "only a spec with bias=True can hold its shift"
         )
     mean, variance, gamma, beta, eps = batch_norm
-    dtype = np.dtype(spec.dtype)
+    dtype = numpy_dtype(spec.dtype)
     plain, _ = tensors.dense("weight", weight, spec.weight_shape, dtype)
     vectors = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta, "bias": bias}
     m, v, g, b, start = (
@@ -50,4 +51,4 @@ def _vector(name: str, value: Tensor, oc: int, dtype: np.dtype[Any]) -> NDArray[
 
 
 def _as_numpy(value: Tensor) -> NDArray[Any]:
-    return np.asarray(value.numpy() if tensors.is_torch(value) else value)
+    return np.asarray(readable(value))

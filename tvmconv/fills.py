@@ -9,7 +9,7 @@
 | nonfinite | reading what torch does not read; a NaN dropped by an activation   |
 
 Everything is numpy and depends only on the spec and the seed. The values are of the spec's dtype;
-those of the exact fills have few enough bits for float16.
+those of the exact fills have few enough bits for any float.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmconv.elements import numpy_dtype
 from tvmconv.operands import Operands
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def impulses(spec: ConvSpec, seed: int = 0) -> Operands:
         return rng.integers(-4, 4, shape, endpoint=True).astype(np.float32)
 
     operands = _fill(spec, rng, values, x, EXACT_OFFSET_STEP)
-    weight = ramp.reshape(spec.weight_shape).astype(spec.dtype)
+    weight = ramp.reshape(spec.weight_shape).astype(numpy_dtype(spec.dtype))
     return replace(operands, weight=weight)
 
 
@@ -125,7 +126,7 @@ def _fill(
     x: Array,
     offset_step: float,
 ) -> Operands:
-    channels, dtype = (spec.oc,), spec.dtype
+    channels, dtype = (spec.oc,), numpy_dtype(spec.dtype)
 
     def stored(array: Array) -> Array:
         return array.astype(dtype, copy=False)

@@ -10,7 +10,6 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import tensors
@@ -20,6 +19,7 @@ from tvmconv.choose import choose, too_inexact
 from tvmconv.cuda.calls import GpuRun
 from tvmconv.cuda.compiler import Image, compile_source
 from tvmconv.cuda.layer import GpuLayer, gpu_run
+from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.errors import ArgumentError, InvalidConfig, UnsupportedSpec
 from tvmconv.layer import Layer
 from tvmconv.library import Library, open_library
@@ -121,7 +121,7 @@ def check_max_error(value: float) -> float:
 
 
 def _check_supported(spec: ConvSpec, target: Target) -> None:
-    dtypes = ("float32",) if target.gpu is None else ("float32", "float16")
+    dtypes = ("float32",) if target.gpu is None else ("float32", *SHORT_FLOATS)
     if spec.dtype not in dtypes:
         raise UnsupportedSpec(f"dtype on {target.id}", spec.dtype, ", ".join(dtypes))
     if spec.acc_dtype != "float32":
@@ -298,7 +298,7 @@ class Kernel:
         given = {"bias": bias, "scale": scale, "shift": shift}
         wanted = {"bias": spec.bias, "scale": spec.scale_shift, "shift": spec.scale_shift}
         kept, addresses = [], {}
-        dtype = np.dtype(spec.dtype)
+        dtype = numpy_dtype(spec.dtype)
         plain, addresses["weight"] = tensors.dense("weight", weight, spec.weight_shape, dtype)
         kept.append(plain)
         for name, value in given.items():
@@ -370,7 +370,7 @@ class Kernel:
         return self._layer(packed, threads)
 
     def _layer(self, packed: Array, threads: int | None) -> Layer | GpuLayer:
-        shape, dtype = (self.packed_elems,), np.dtype(self.spec.dtype)
+        shape, dtype = (self.packed_elems,), numpy_dtype(self.spec.dtype)
         packed, at = tensors.dense("packed", packed, shape, dtype)
         if self.target.gpu is not None:
             return GpuLayer(self, packed)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import operator
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, SupportsIndex
 
 from tvmconv import arithmetic, gradients, layouts, legality
+from tvmconv.elements import SHORT_FLOATS
 from tvmconv.errors import SpecError
 
 if TYPE_CHECKING:
@@ -324,14 +324,15 @@ def as_ints(name: str, values: Iterable[SupportsIndex]) -> Size:
 
 
 def as_stored(name: str, value: float, dtype: str) -> float:
-    """Return a float as float16 tensors hold it; of other dtypes as it is."""
+    """Return a float as tensors of 16-bit floats hold it; of other dtypes as it is."""
     number = as_float(name, value)
-    if dtype != "float16" or not math.isfinite(number):
+    short = SHORT_FLOATS.get(dtype)
+    if short is None or not math.isfinite(number):
         return number
-    try:
-        return float(struct.unpack("e", struct.pack("e", number))[0])
-    except OverflowError:
-        raise SpecError(name, value, "at most 65504 in float16, or an infinity") from None
+    stored = short.nearest(number)
+    if abs(stored) > short.largest:
+        raise SpecError(name, value, f"at most {short.largest:g} in {dtype}, or an infinity")
+    return stored
 
 
 def as_float(name: str, value: float) -> float:

@@ -1,7 +1,7 @@
 """Tensors from outside: numpy arrays and torch tensors of any stride, checked and made plain.
 
-Kernels read dense float32 (or float16) in the memory order of the spec's layout, at any address
-that is a multiple of the element.
+Kernels read dense float32 (or floats of 16 bits) in the memory order of the spec's layout, at any
+address that is a multiple of the element.
 What is already so is used in place; anything else is copied, and what cannot be meant is refused.
 """
 
@@ -19,7 +19,6 @@ from tvmconv.errors import ArgumentError
 from tvmconv.pages import LARGE_ELEMS, lend
 
 FLOAT32 = np.dtype(np.float32)
-FLOAT16 = np.dtype(np.float16)
 # Kernel stores are whole vectors; an AVX-512 store that straddles two cache lines costs two.
 ALIGNMENT_BYTES = 64
 
@@ -88,7 +87,7 @@ def _dense_torch(
     name: str, value: Tensor, shape: Shape, dtype: np.dtype[Any]
 ) -> tuple[Tensor, int]:
     torch = sys.modules["torch"]
-    wanted = torch.float32 if dtype is FLOAT32 else torch.float16
+    wanted = torch.float32 if dtype is FLOAT32 else getattr(torch, dtype.name)
     if (
         value.is_cpu
         and value.dtype is wanted

@@ -3,8 +3,8 @@
 The sums obey ``c(algorithm) * eps * sqrt(K) * rms`` with ``rms`` the root of the sum of squared
 products of that very output (Higham and Mary 2020: mean-zero data, rounding errors with random
 signs). The epilogue adds one rounding per operation, the activation multiplies by its Lipschitz
-constant and adds the error of its approximation. Float16 tensors have float32 sums: what they add
-is the one rounding of the result.
+constant and adds the error of its approximation. Tensors of 16-bit floats have float32 sums: what
+they add is the one rounding of the result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmconv.elements import SHORT_FLOATS
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.fills import sum_length
 
@@ -181,11 +182,13 @@ def activation_bound(spec: ConvSpec, value: Array, error: Array) -> Array:
 def stored_bound(spec: ConvSpec, exact: Array, bound: Array) -> Array:
     """The bound of a result within `bound` of `exact` once it is rounded to the spec's dtype.
 
-    A float32 result is not rounded again. Float16 has 11 bits, and multiples of 2^-24 next to zero.
+    A float32 result is not rounded again. Others are off by half the distance of their numbers.
     """
     if spec.dtype == spec.acc_dtype:
         return bound
-    rounded: Array = bound + 2.0**-11 * (np.abs(exact) + bound) + 2.0**-25
+    short = SHORT_FLOATS[spec.dtype]
+    half = 2.0**-short.bits
+    rounded: Array = bound + half * (np.abs(exact) + bound) + short.spacing / 2
     return rounded
 
 

@@ -10,7 +10,7 @@
 | repeat    | the same                            | bit-equal to the first run              |
 | nonfinite | integers with NaN and infinities    | NaN and infinities in the same places   |
 
-Float16 kernels are compared with torch's float32 sums of the same float16 values, rounded once.
+Kernels of 16-bit floats are compared with torch's float32 sums of the same values, rounded once.
 Where sums are not exact (a padding value of 0.1) or the activation is an approximation (tanh), the
 bit-equal checks compare within the bound of just that.
 """
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import fills
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import Mismatch
 from tvmconv.operands import Operands
 from tvmconv.reference import (
@@ -185,7 +186,7 @@ def _check_exact(spec: ConvSpec, name: str, operands: Operands, got: Array, accu
     sums = accumulate(spec, operands, spec.acc_dtype)
     expected = finish(spec, sums, operands)
     if spec.activation in EXACT_ACTIVATIONS:
-        return compare(name, got, expected.astype(spec.dtype), np.zeros(()))
+        return compare(name, got, expected.astype(numpy_dtype(spec.dtype)), np.zeros(()))
     bound = stored_bound(spec, expected, _activation_error(spec, sums, operands))
     return compare(name, got, expected, bound)
 

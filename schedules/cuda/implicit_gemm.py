@@ -14,8 +14,8 @@ x is read in place where its channels are last and start at multiples of 16 byte
 stem's three channels are folded with the taps of a row into one run of depth, so its sums are not
 mostly zeros.
 A layer of few pixels does not fill a GPU with tiles, so its depth is split; no atomics, so that
-answers do not depend on which block is first. float16 with float32 sums; float32 as tf32 where
-``max_error`` allows that.
+answers do not depend on which block is first. float16 and bfloat16 with float32 sums; float32 as
+tf32 where ``max_error`` allows that.
 
 Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning" (2014), compute the gathered matrix
 tile by tile; Thakkar et al., CUTLASS (2017 on), have the pipeline of asynchronous copies.
@@ -29,9 +29,9 @@ from ..nests.tensor_gemm import Choices, TensorGemm
 
 
 def declines(task: Task) -> str | None:
-    """float32 needs tf32."""
-    if task.spec.dtype == "float32" and task.target.mcpu == "sm_75":
-        return "sm_75 multiplies no float32 on tensor cores"
+    """float32 needs tf32; the first tensor cores multiply float16 alone."""
+    if task.spec.dtype != "float16" and task.target.mcpu == "sm_75":
+        return f"sm_75 multiplies no {task.spec.dtype} on tensor cores"
     return None
 
 

@@ -28,6 +28,8 @@ BATCH = 25
 SAMPLE = {"conv": 5, "conv_transpose": 2, "deform_conv": 2}  # batches of each operator
 BATCHES = [(op, i) for op, count in SAMPLE.items() for i in range(count)]
 GPUS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
+# Element types take turns.
+SHARES = ("float32", "float32", "float16", "float32", "float32", "bfloat16")
 # Whatever is allowed for speed is proven within its own bound.
 MAX_ERROR = 1e-2
 
@@ -60,8 +62,7 @@ def test_random_specs(op: str, batch: int) -> None:
     need_cxx()
     target_id = GPUS[BATCHES.index((op, batch)) % len(GPUS)]
     specs = specs_of(op)[batch * BATCH : (batch + 1) * BATCH]
-    # Every third in float16.
-    mixed = [replace(s, dtype="float16") if i % 3 == 2 else s for i, s in enumerate(specs)]
+    mixed = [replace(s, dtype=SHARES[i % len(SHARES)]) for i, s in enumerate(specs)]
     kernels = [one_of_many(spec, target_id, turn) for turn, spec in enumerate(mixed)]
     for report in validate_kernels(kernels, seed=batch):
         report.require()
@@ -79,7 +80,7 @@ WIDE = (
 )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("target_id", ["sm_75", "sm_80", "sm_90"])
 def test_every_template_on_wide_layers(target_id: str, dtype: str) -> None:
     need_cxx()

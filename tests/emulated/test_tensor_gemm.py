@@ -3,20 +3,14 @@
 import re
 from dataclasses import replace
 from random import Random
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import tvmconv as tc
 from tests.emulated.cuda_sources import need_cxx
 from tests.emulated.mutants import Mistake, mutants
-from tvmconv import fills
-from tvmconv.emulate.cuda import emulate
 from tvmconv.emulate.cuda.proof import Subject, prove, validate_kernels
 from tvmconv.kernel import Kernel
-from tvmconv.reference import reference
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
@@ -78,7 +72,9 @@ def prove_all(kernels: list[Kernel]) -> None:
         (WARPS, "sm_75", "float16", 4),
         (WARPS, "sm_80", "float16", 1),
         (WARPS, "sm_86", "float32", 3),
+        (WARPS, "sm_89", "bfloat16", 2),
         (WARPGROUPS, "sm_90", "float16", 2),
+        (WARPGROUPS, "sm_90", "bfloat16", 3),
     ],
 )
 def test_variants(template_id: str, target_id: str, dtype: str, every: int) -> None:
@@ -93,6 +89,7 @@ def test_variants(template_id: str, target_id: str, dtype: str, every: int) -> N
         (WARPS, "sm_75", "float16"),
         (WARPS, "sm_90", "float16"),
         (WARPS, "sm_100", "float32"),
+        (WARPS, "sm_80", "bfloat16"),
         (WARPGROUPS, "sm_90", "float16"),
     ],
 )
@@ -204,30 +201,6 @@ def test_mistakes_are_found(name: str) -> None:
     right.require()
     survivors = [found for found, report in zip(made, wrong, strict=True) if report.ok]
     assert survivors == [found for at, found in EQUIVALENT if at == name]
-
-
-@pytest.mark.parametrize("template_id", [WARPS, WARPGROUPS])
-def test_bfloat16(template_id: str) -> None:
-    """numpy has no such type, so bits go in and out; the text of float16's tile with other sums."""
-    need_cxx()
-    spec = tc.conv2d((1, 6, 5, 16), 24, 3, padding=1, bias=True, activation="relu", layout="NHWC")
-    half, template = of_type(spec, "float16"), get_template(template_id)
-    task = Task(half, load("sm_90"))
-    config = template.default(task)
-    assert template.source is not None
-    kernel = tc.compile(half, "sm_90", algorithm=template_id, config=config)
-    operands = fills.integers(half)
-    packed = kernel.pack(operands.weight, operands.bias)
-    device = template.source(replace(task, spec=of_type(spec, "bfloat16")), config, "run")
-    given = {"x": bits_of(operands.x), "packed": bits_of(packed)}
-    answer = emulate(device, given, {"y": (spec.out_shape, np.dtype(np.uint16))})["y"]
-    assert np.array_equal(answer, bits_of(reference(half, operands, "float32")))
-
-
-def bits_of(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """bfloat16 bits, rounded to nearest even as the device does."""
-    words = values.astype(np.float32).view(np.uint32)
-    return ((words + 0x7FFF + (words >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def test_a_source_says_nothing_of_the_template_that_it_does_not_use() -> None:

@@ -22,6 +22,8 @@ SPECS = (
     "conv2d_n1c64s28x28_o64k3x3_s2_p1_nhwc",
     "conv2d_n2c64s14x14_o128k1x1_bias_f16_nhwc",
     "conv2d_n1c64s28x28_o64k3x3_p1_f16_nhwc",
+    "conv2d_n1c64s28x28_o64k3x3_p1_res_bf16_nhwc",
+    "conv2d_n1c64s28x28_o64k3x3_g64_p1_bf16",
     "conv2d_n1c32s15x17_o32k3x3_g32_p1",
     "conv2d_n1c32s15x17_o64k3x3_g4_p2_d2_res",
     "convt2d_n1c16s9x11_o24k4x4_s2_p1",

@@ -5,12 +5,14 @@ from math import prod
 
 import numpy as np
 import pytest
+import torch
 
 import tvmconv as tc
 from tests.schedules.serial import run
 from tests.schedules.test_configs import SMALL, spread
 from tvmconv import fills
 from tvmconv.cuda import driver
+from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.errors import ArgumentError, DeviceError, InvalidConfig, UnsupportedSpec
 from tvmconv.reference import reference
 from tvmconv.spec import ConvSpec
@@ -144,16 +146,34 @@ def test_arguments_come_in_the_order_of_each_function() -> None:
     assert sorted(named) == ["packed", "residual", "x", "y"]
 
 
-def test_packed_weights_are_of_the_specs_dtype() -> None:
-    spec = replace(SMALL["direct_first"], dtype="float16")
+@pytest.mark.parametrize("dtype", SHORT_FLOATS)
+def test_packed_weights_are_of_the_specs_dtype(dtype: str) -> None:
+    spec = replace(SMALL["direct_first"], dtype=dtype)
     kernel = tc.compile(spec, GPU)
     operands = fills.integers(spec)
     packed = kernel.pack(operands.weight, operands.bias)
-    assert packed.dtype == np.float16
+    assert packed.dtype == numpy_dtype(dtype)
     assert packed.shape == (kernel.packed_elems,)
     assert prod(spec.weight_shape) <= packed.size
-    with pytest.raises(ArgumentError, match=r"weight.dtype: got 'float32'; allowed: float16"):
+    with pytest.raises(ArgumentError, match=f"weight.dtype: got 'float32'; allowed: {dtype}"):
         kernel.pack(operands.weight.astype(np.float32), operands.bias)
+
+
+@pytest.mark.parametrize("dtype", SHORT_FLOATS)
+def test_torch_weights_are_packed_as_numpys_are(dtype: str) -> None:
+    spec = replace(SMALL["direct_first"], dtype=dtype, bias=True)
+    kernel = tc.compile(spec, GPU)
+    operands = fills.normal(spec)
+    assert operands.bias is not None
+    packed = kernel.pack(operands.weight, operands.bias)
+    weight, bias = (
+        torch.from_numpy(values.astype(np.float32)).to(getattr(torch, dtype))
+        for values in (operands.weight, operands.bias)
+    )
+    np.testing.assert_array_equal(kernel.pack(weight, bias), packed)
+    one, zero = torch.ones_like(bias), torch.zeros_like(bias)
+    changes_nothing = (zero, one, one, zero, 0.0)
+    np.testing.assert_array_equal(kernel.pack(weight, bias, batch_norm=changes_nothing), packed)
 
 
 def test_source_is_shown_and_calls_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +191,17 @@ def test_source_is_shown_and_calls_say_what_is_missing(monkeypatch: pytest.Monke
 
 
 def test_types_that_no_template_has_are_refused() -> None:
-    half = tc.conv2d((1, 3, 9, 9), 4, 3, dtype="float16")
-    with pytest.raises(UnsupportedSpec, match=r"dtype on x86_64_v3: got 'float16'"):
-        tc.compile(half, "x86_64_v3")
-    with pytest.raises(UnsupportedSpec, match=r"dtype on sm_80: got 'bfloat16'"):
-        tc.compile(replace(half, dtype="bfloat16"), GPU)
+    half = tc.conv2d((1, 3, 9, 9), 16, 3, dtype="float16")
+    for dtype in SHORT_FLOATS:
+        with pytest.raises(UnsupportedSpec, match=f"dtype on x86_64_v3: got '{dtype}'"):
+            tc.compile(replace(half, dtype=dtype), "x86_64_v3")
+    with pytest.raises(UnsupportedSpec, match=r"dtype on sm_80: got 'int8'; .*, bfloat16"):
+        tc.compile(replace(half, dtype="int8"), GPU)
     with pytest.raises(UnsupportedSpec, match=r"acc_dtype: got 'float16'"):
         tc.compile(replace(half, acc_dtype="float16"), GPU)
+    other = replace(half, dtype="bfloat16")
+    with pytest.raises(UnsupportedSpec, match="sm_75 multiplies no bfloat16 on tensor cores"):
+        tc.compile(other, "sm_75", algorithm="cuda.implicit_gemm")
 
 
 def test_winograd_keeps_its_workspace_in_bounds() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import tvmconv as tc
 from tests.schedules.test_tensor_gemm import LAYER, LAYERS, WARPGROUPS, WARPS, task_of
-from tvmconv.cuda.compiler import compile_source, find_cuda_compiler
+from tvmconv.cuda.compiler import find_cuda_compiler
 from tvmconv.errors import EnvironmentProblem
 from tvmconv.kernel import Kernel
 from tvmconv.template import get_template
@@ -63,10 +63,6 @@ def test_tiles_from_anywhere_do_not_spill(template_id: str) -> None:
 def test_other_element_types_compile() -> None:
     check(tc.compile(replace(LAYER, dtype="float32"), "sm_80", algorithm=WARPS, max_error=1e-3))
     for template_id in (WARPS, WARPGROUPS):
-        task = task_of(replace(LAYER, dtype="bfloat16"), "sm_90")
-        template = get_template(template_id)
-        assert template.source is not None
-        device = template.source(task, template.default(task), "run")
-        image = compile_source(device.source, f"sm_90{device.arch_suffix}")
-        assert re.search(r"\.bf16\.bf16", image.ptx)
-        assert not any(spills.store_bytes for _, spills in image.spills)
+        kernel = tc.compile(replace(LAYER, dtype="bfloat16"), "sm_90", algorithm=template_id)
+        check(kernel)
+        assert re.search(r"\.bf16\.bf16", kernel.image.ptx)

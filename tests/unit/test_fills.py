@@ -10,6 +10,7 @@ from hypothesis import given, settings
 import tvmconv as tc
 from tests.strategies import conv_specs
 from tvmconv import fills
+from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.operands import Operands
 from tvmconv.reference import accumulate
 from tvmconv.spec import ConvSpec
@@ -82,16 +83,20 @@ def test_nonfinite_has_no_zero_weights() -> None:
     assert np.isinf(operands.x).any()
 
 
+@pytest.mark.parametrize("dtype", SHORT_FLOATS)
 @pytest.mark.parametrize("fill", FILLS)
-def test_float16_fills_are_of_that_type_and_lose_nothing(fill: Callable[..., Operands]) -> None:
+def test_short_fills_are_of_that_type_and_lose_nothing(
+    fill: Callable[..., Operands], dtype: str
+) -> None:
     spec = tc.deform_conv2d(
         (1, 4, 6, 6), 4, 3, mask=True, bias=True, scale_shift=True, residual=True
     )
-    half, single = fill(replace(spec, dtype="float16"), 3), fill(spec, 3)
+    short, single = fill(replace(spec, dtype=dtype), 3), fill(spec, 3)
     exact = fill in (fills.integers, fills.impulses, fills.borders, fills.nonfinite)
     for field in fields(Operands):
-        narrow, wide = getattr(half, field.name), getattr(single, field.name)
-        assert narrow.dtype == np.float16
-        np.testing.assert_array_equal(narrow, wide.astype(np.float16))
+        narrow, wide = getattr(short, field.name), getattr(single, field.name)
+        assert narrow.dtype == numpy_dtype(dtype)
+        narrow = narrow.astype(np.float32)
+        np.testing.assert_array_equal(narrow, wide.astype(numpy_dtype(dtype)).astype(np.float32))
         if exact:
             np.testing.assert_array_equal(narrow, wide)

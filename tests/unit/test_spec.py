@@ -153,3 +153,8 @@ def test_a_padding_value_is_one_that_the_tensors_can_hold() -> None:
     assert infinite.pad_value == float("-inf")
     with pytest.raises(SpecError, match=r"pad_value: got 70000.0; allowed: at most 65504"):
         replace(half, pad_value=70000.0)
+    brain = replace(half, dtype="bfloat16", pad_value=70000.0)
+    assert brain.pad_value == 70144.0
+    assert ConvSpec.parse(str(brain)) == brain
+    with pytest.raises(SpecError, match=r"pad_value: got 3.4e\+38; .* at most 3.38953e\+38 in bf"):
+        replace(brain, pad_value=3.4e38)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tvmconv import tensors
+from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.errors import ArgumentError
 
 Array = NDArray[Any]
@@ -215,17 +216,19 @@ def test_is_torch_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "torch" not in sys.modules
 
 
-def test_float16_is_taken_where_it_is_asked_for() -> None:
-    half = np.ones(SHAPE, np.float16)
-    plain, at = tensors.dense("x", half, SHAPE, np.dtype(np.float16))
-    assert plain is half
-    assert at == tensors.address(half)
-    wide = torch.ones(SHAPE, dtype=torch.float16)
-    plain, at = tensors.dense("x", wide, SHAPE, np.dtype(np.float16))
-    assert at == wide.data_ptr()
-    for wrong in (half.astype(np.float32), wide.float()):
+@pytest.mark.parametrize("name", SHORT_FLOATS)
+def test_short_floats_are_taken_where_they_are_asked_for(name: str) -> None:
+    dtype = numpy_dtype(name)
+    short = np.ones(SHAPE, dtype)
+    plain, at = tensors.dense("x", short, SHAPE, dtype)
+    assert plain is short
+    assert at == tensors.address(short)
+    other = torch.ones(SHAPE, dtype=getattr(torch, name))
+    plain, at = tensors.dense("x", other, SHAPE, dtype)
+    assert at == other.data_ptr()
+    for wrong in (short.astype(np.float32), other.float()):
         with pytest.raises(ArgumentError, match=r"x.dtype: got '(torch\.)?float32'; allowed: "):
-            tensors.dense("x", wrong, SHAPE, np.dtype(np.float16))
-    room, start = tensors.empty_numpy((3,), 3, np.dtype(np.float16))
-    assert room.dtype == np.float16
+            tensors.dense("x", wrong, SHAPE, dtype)
+    room, start = tensors.empty_numpy((3,), 3, dtype)
+    assert room.dtype == dtype
     assert start % tensors.ALIGNMENT_BYTES == 0

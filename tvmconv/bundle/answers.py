@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.fills import integer_limit
 from tvmconv.operands import Operands
@@ -127,9 +128,9 @@ def golden_for(spec: ConvSpec, accuracy: str) -> Golden:
 
     operands = _operands(spec)
     if _is_exact(spec, accuracy):
-        # Sums are exact in the accumulator's type; float16 results are rounded once.
+        # Sums are exact in the accumulator's type; results of 16 bits are rounded once.
         y = finish(spec, accumulate(spec, operands, spec.acc_dtype), operands)
-        return Golden.of(y.astype(spec.dtype), 0.0, EXACT_SAMPLES)
+        return Golden.of(y.astype(numpy_dtype(spec.dtype)), 0.0, EXACT_SAMPLES)
     sums = accumulate(spec, operands)
     squares = accumulate_squares(spec, operands)
     y = finish(spec, sums, operands)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tvmconv.cuda.driver import Buffer, Device, driver
 from tvmconv.cuda.program import ALIGNMENT, Program
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import ArgumentError, DeviceError
 
 OPTIONAL = ("residual", "offset", "mask")
@@ -28,7 +29,7 @@ class Tensors:
     """What a kernel takes and gives.
 
     Attributes:
-        dtype: of all tensors, "float32" or "float16".
+        dtype: of all tensors, "float32", "float16" or "bfloat16".
         shapes: of each tensor by name, in memory order; of "packed" too.
         inputs: which tensors beside x and packed a call takes.
     """
@@ -153,7 +154,7 @@ class GpuRun:
 
     def _on_numpy(self, given: Mapping[str, Any], weights: Weights, out: Any) -> Any:
         arrays = {name: self._array(name, value) for name, value in given.items()}
-        shape, dtype = self.tensors.shapes["y"], np.dtype(self.tensors.dtype)
+        shape, dtype = self.tensors.shapes["y"], numpy_dtype(self.tensors.dtype)
         y = np.empty(shape, dtype) if out is None else out
         if out is not None:
             self._array("out", out, shape)
@@ -176,7 +177,7 @@ class GpuRun:
         if not isinstance(value, np.ndarray):
             allowed = "a numpy array" + (" or a torch tensor" if name == "x" else ", as x is")
             raise ArgumentError(name, type(value).__name__, allowed)
-        if value.dtype != np.dtype(self.tensors.dtype):
+        if value.dtype != numpy_dtype(self.tensors.dtype):
             raise ArgumentError(f"{name}.dtype", str(value.dtype), self.tensors.dtype)
         if value.shape != wanted:
             raise ArgumentError(f"{name}.shape", value.shape, str(wanted))

@@ -80,6 +80,8 @@ _TO_SOURCE: Passes = (
     tirx.transform.StmtSimplify,
     tirx.transform.LowerIntrin,
 )
+# TVM includes it for sm_80 and later chips alone; conversions, all that is needed, work on any.
+_WITH_BFLOAT16: Final = "#include <cuda_bf16.h>\n"
 _IS_KERNEL: Final = "tirx.is_global_func"
 _DYNAMIC_SHARED: Final = "tirx.use_dyn_shared_memory"
 _LAUNCH: Final = "tirx.call_ffi_kernel"
@@ -130,7 +132,8 @@ def _compile(func: tirx.PrimFunc, target: Target) -> tuple[tvm.IRModule, str]:
         if not kernels.functions:
             return module, ""
         built = tvm.get_global_func("target.build.cuda")(_run(_TO_SOURCE, kernels), device)
-    return module, str(built.inspect_source("cuda"))
+    source = str(built.inspect_source("cuda"))
+    return module, _WITH_BFLOAT16 + source if "nv_bfloat16" in source else source
 
 
 def _split(module: tvm.IRModule) -> tuple[tvm.IRModule, tirx.PrimFunc]:

@@ -47,6 +47,14 @@ def arguments(spec: ConvSpec, problem: Problem, packed: int) -> dict[str, te.Ten
     }
 
 
+def moved_dtype(spec: ConvSpec) -> str:
+    """Type of what ``pack`` moves: the spec's, but words of 16 bits for bfloat16.
+
+    Nothing is computed with them, and TVM's code for LLVM ends the process on a bfloat16 constant.
+    """
+    return "uint16" if spec.dtype == "bfloat16" else spec.dtype
+
+
 def vector_at(spec: ConvSpec, problem: Problem, form: Blocking, name: str, at: Expr) -> Expr:
     """Offset of an epilogue value; ``at`` counts padded channels."""
     row = vector_names(spec).index(name)
@@ -70,8 +78,9 @@ def declare_packed(
 ) -> Declaration:
     """Declare ``pack`` where ``pack_weight`` makes the stage ``packed_weight`` of that shape."""
     names = vector_names(spec)
-    inputs = {"weight": te.placeholder((prod(spec.weight_shape),), spec.dtype, name="weight")}
-    inputs |= {name: te.placeholder((spec.oc,), spec.dtype, name=name) for name in names}
+    dtype = moved_dtype(spec)
+    inputs = {"weight": te.placeholder((prod(spec.weight_shape),), dtype, name="weight")}
+    inputs |= {name: te.placeholder((spec.oc,), dtype, name=name) for name in names}
     elems = packed_elems(spec, problem, form)
     weight = pack_weight(inputs["weight"])
     outputs = [(weight, _at(0, elems, "packed_weight", shape))]
@@ -102,7 +111,7 @@ def _pack_weight(spec: ConvSpec, problem: Problem, form: Form, weight: te.Tensor
                 valid.append(tap < by_phase(axis.tap_counts, p))
             k.append(kernel_index(axis, p, tap, size, spec.flip))
         element = weight[weight_offset(spec, problem, group, o, ic, flat_index(k, kernel))]
-        zero = tirx.const(0.0, spec.dtype)
+        zero = tirx.const(0, moved_dtype(spec))
         return tirx.if_then_else(tirx.all(*valid), element, zero) if valid else element
 
     return te.compute(form.weight_shape(problem), value, name="packed_weight")
@@ -145,6 +154,6 @@ def _pack_vectors(problem: Problem, form: Blocking, rows: list[te.Tensor]) -> te
         picked = rows[-1][source]
         for i in range(len(rows) - 2, -1, -1):
             picked = tirx.if_then_else(row == i, rows[i][source], picked)
-        return tirx.if_then_else(c < channels, picked, tirx.const(0.0, str(rows[0].dtype)))
+        return tirx.if_then_else(c < channels, picked, tirx.const(0, str(rows[0].dtype)))
 
     return te.compute((len(rows), form.vector_elems(problem)), value, name="packed_vectors")

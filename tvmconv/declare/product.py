@@ -34,6 +34,7 @@ from tvmconv.declare.packing import (
     arguments,
     declare_packed,
     kernel_index,
+    moved_dtype,
     output_channel,
     packed_elems,
     weight_offset,
@@ -321,7 +322,7 @@ def declare_product_packing(spec: ConvSpec, problem: Problem, form: ProductForm)
             element = weight[weight_offset(spec, problem, group, o, ic, tap)]
             if not valid:
                 return element
-            return tirx.if_then_else(tirx.all(*valid), element, tirx.const(0.0, spec.dtype))
+            return tirx.if_then_else(tirx.all(*valid), element, tirx.const(0, moved_dtype(spec)))
 
         return te.compute(form.weight_shape(problem), value, name="packed_weight")
 

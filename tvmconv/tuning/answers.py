@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvmconv.elements import numpy_dtype
 from tvmconv.operands import Operands
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def _kept(path: Path, compute: Any) -> Array:
 
 def read_operands(folder: Path) -> dict[str, Array]:
     """The tensors of a call by name."""
-    names = (item.name for item in fields(Operands))
-    return {
-        name: np.load(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").exists()
-    }
+    paths = {item.name: folder / f"{item.name}.npy" for item in fields(Operands)}
+    found = {name: np.load(path) for name, path in paths.items() if path.exists()}
+    # numpy writes a type that is not its own, bfloat16, as bytes of no type.
+    return {n: a.view(numpy_dtype("bfloat16")) if a.dtype == "V2" else a for n, a in found.items()}
 
 
 def compare(y: Array, expected: Array, bound: Array) -> tuple[str | None, float]:

@@ -26,7 +26,7 @@ from tvmconv.cuda.gemm.product import Product
 from tvmconv.cuda.gemm.tile import Tile
 from tvmconv.declare.declaration import Declaration, by_phase, flat_index
 from tvmconv.declare.form import Output
-from tvmconv.declare.packing import declare_packed, kernel_index, weight_offset
+from tvmconv.declare.packing import declare_packed, kernel_index, moved_dtype, weight_offset
 from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
@@ -137,7 +137,7 @@ def weight_at(
     ]
     at = weight_offset(spec, problem, g, n, e, flat_index(index, kernel))
     element = weight[at] if spec.dtype != "float32" else _rounded_to_tf32(weight[at])
-    return tirx.if_then_else(tirx.all(*valid), element, tirx.const(0, spec.dtype))
+    return tirx.if_then_else(tirx.all(*valid), element, tirx.const(0, moved_dtype(spec)))
 
 
 def _rounded_to_tf32(value: Expr) -> Expr:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cuda.code import DeviceCode
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import DeviceFault
 from tvmconv.validate import Check, Report, judge, proof_cases, reproducer
 
@@ -113,5 +114,5 @@ def _call(number: int, subject: Subject, name: str) -> Call:
              "offset": operands.offset, "mask": operands.mask}  # fmt: skip
     tensors = {key: np.asarray(value) for key, value in given.items() if value is not None}
     spec = kernel.spec
-    outputs = {"y": (spec.out_shape, np.dtype(spec.dtype))}
+    outputs = {"y": (spec.out_shape, numpy_dtype(spec.dtype))}
     return Call(number, tensors, outputs, _ORDERS[name])
