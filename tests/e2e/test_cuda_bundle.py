@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tvmconv as tc
 from tests.stand_in.kernels import StandIn, add_kernels
@@ -20,7 +21,8 @@ from tvmconv.bundle import CudaBundle
 from tvmconv.bundle.cuda_texts import file_hash
 from tvmconv.cuda.driver import driver
 from tvmconv.cuda.packing import device_packing
-from tvmconv.errors import ArgumentError, BundleError, DeviceError
+from tvmconv.elements import numpy_dtype
+from tvmconv.errors import ArgumentError, BundleError, DeviceError, EnvironmentProblem
 from tvmconv.kernel import Kernel
 
 SPECS = (
@@ -30,6 +32,8 @@ SPECS = (
     "conv2d_n0c3s7x9_o5k3x3",
     "conv2d_n1c6s5x7_o8k3x3_p1_bias_f16",
     "conv2d_n2c32s8x8_o32k3x3_p1_f16_nhwc",  # in tensor cores
+    "conv2d_n1c6s5x7_o8k3x3_p1_bias_bf16",
+    "conv2d_n2c32s8x8_o32k3x3_p1_res_bf16_nhwc",  # in tensor cores
 )
 # Not exact, and three launches with workspace between them.
 WINOGRAD = "conv2d_n1c8s8x8_o8k3x3_p1_nhwc"
@@ -170,6 +174,29 @@ def test_answers_of_numpy_torch_and_shipped_weights(
     on_gpu = gpu_tensor(x, monkeypatch)
     y = loaded.layer(SPEC)(on_gpu, residual=gpu_tensor(residual, monkeypatch))
     np.testing.assert_array_equal(y.content, wanted)
+
+
+def test_bfloat16_of_numpy_and_of_torch(
+    bundle: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "conv2d_n1c6s5x7_o8k3x3_p1_bias_bf16"
+    spec, bfloat16 = tc.ConvSpec.parse(text), numpy_dtype("bfloat16")
+    given = _weights(spec, np.random.default_rng(0))
+    x = np.random.default_rng(1).integers(-4, 5, spec.x_shape).astype(np.float32)
+    wanted = tc.compile(replace(spec, dtype="float32"))(x, **given).astype(bfloat16)
+    kernel = _loaded(bundle).kernel(text)
+    narrow = {name: value.astype(bfloat16) for name, value in given.items()}
+    np.testing.assert_array_equal(kernel(x.astype(bfloat16), **narrow), wanted)
+    layer = kernel.bind(
+        **{name: torch.from_numpy(value).to(torch.bfloat16) for name, value in given.items()}
+    )
+    y = layer(gpu_tensor(x.astype(bfloat16), monkeypatch))
+    np.testing.assert_array_equal(y.content, wanted)
+    with pytest.raises(ArgumentError, match="weight: dtype: got 'float32'; allowed: bfloat16"):
+        kernel.pack(**given)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(EnvironmentProblem, match="pip install ml_dtypes"):
+        kernel.bind(**narrow)
 
 
 def test_batch_norm_is_folded(bundle: Path, stand_in: StandIn) -> None:

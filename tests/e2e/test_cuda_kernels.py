@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tvmconv as tc
 from tests.stand_in.kernels import StandIn, add_kernels
 from tests.stand_in.tensors import gpu_tensor
+from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.errors import DeviceError, TargetError
 from tvmconv.kernel import Kernel
 from tvmconv.target import load
@@ -30,7 +32,7 @@ def _operands(spec: tc.ConvSpec) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shapes = {"x": spec.x_shape, "weight": spec.weight_shape, "bias": (spec.oc,),
               "residual": spec.out_shape}  # fmt: skip
-    return {n: rng.integers(-4, 5, s).astype(spec.dtype) for n, s in shapes.items()}
+    return {n: rng.integers(-4, 5, s).astype(numpy_dtype(spec.dtype)) for n, s in shapes.items()}
 
 
 def _expected(given: dict[str, Any]) -> Any:
@@ -38,7 +40,7 @@ def _expected(given: dict[str, Any]) -> Any:
 
     t = {name: torch.from_numpy(value.astype(np.float32)) for name, value in given.items()}
     y = torch.conv2d(t["x"], t["weight"], t["bias"], padding=1) + t["residual"]
-    return torch.relu(y).numpy()
+    return torch.relu(y).numpy().astype(given["x"].dtype)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +63,29 @@ def test_without_a_gpu(stand_in: StandIn) -> None:
         kernel(**given)
 
 
-def test_numpy_in_numpy_out(stand_in: StandIn) -> None:
-    given = _operands(SPEC)
-    np.testing.assert_array_equal(_kernel(stand_in)(**given), _expected(given))
+DTYPES = pytest.mark.parametrize("dtype", ["float32", *SHORT_FLOATS])
 
 
-def test_torch_in_torch_out(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = _operands(SPEC)
-    kernel = _kernel(stand_in)
+@DTYPES
+def test_numpy_in_numpy_out(stand_in: StandIn, dtype: str) -> None:
+    spec = replace(SPEC, dtype=dtype)
+    given = _operands(spec)
+    y = _kernel(stand_in, spec)(**given)
+    assert y.dtype == numpy_dtype(dtype)
+    np.testing.assert_array_equal(y, _expected(given))
+
+
+@DTYPES
+def test_torch_in_torch_out(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    spec = replace(SPEC, dtype=dtype)
+    given = _operands(spec)
+    kernel = _kernel(stand_in, spec)
     layer = kernel.bind(given["weight"], given["bias"])
     for _ in range(2):
         y = layer(gpu_tensor(given["x"], monkeypatch),
                   residual=gpu_tensor(given["residual"], monkeypatch))  # fmt: skip
         np.testing.assert_array_equal(y.content, _expected(given))
+        assert str(y.dtype) == f"torch.{dtype}"
     assert len(stand_in.calls("cuModuleLoadData")) == 1
 
 
@@ -101,6 +113,7 @@ def test_an_older_gpu_is_refused(stand_in: StandIn) -> None:
         "deform2d_n1c4s5x6_o4k3x3_p1_mask",
         "conv3d_n1c3s4x5x6_o4k2x2x2_p1_res",
         "conv2d_n0c3s7x9_o5k3x3",
+        "conv2d_n1c6s5x7_o8k3x3_p1_bias_res_bf16",
     ],
 )
 def test_validate_compares_with_torch(stand_in: StandIn, text: str) -> None:

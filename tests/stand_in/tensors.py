@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from tvmconv.cuda.driver import Buffer, driver
+from tvmconv.elements import numpy_dtype
 
 STREAM = 0x77
 
@@ -46,7 +47,7 @@ class GpuTensor(torch.Tensor):
     @property
     def content(self) -> NDArray[Any]:
         """Its values, in place."""
-        kind = np.dtype(str(self.dtype).removeprefix("torch."))
+        kind = numpy_dtype(str(self.dtype).removeprefix("torch."))
         size = self.numel() * kind.itemsize
         room = (ctypes.c_char * size).from_address(self.data_ptr())
         return np.frombuffer(memoryview(room), kind).reshape(tuple(self.shape))

@@ -11,6 +11,7 @@ from tvmconv.cuda.calls import OPTIONAL, GpuRun, Tensors, Weights
 from tvmconv.cuda.code import DeviceCode
 from tvmconv.cuda.driver import Device, driver
 from tvmconv.cuda.program import Program
+from tvmconv.elements import numpy_dtype, readable
 from tvmconv.errors import ArgumentError, DeviceError
 
 from .tensors import Array, as_numpy, fold_batch_norm
@@ -85,7 +86,7 @@ class CudaKernel:
             self._packing = self._program(driver().device(0), "pack")
         device = self._packing.device
         buffers = {n: device.upload(a.ctypes.data, a.nbytes) for n, a in arrays.items()}
-        packed = np.zeros(self.packed_elems, self.dtype)
+        packed = np.zeros(self.packed_elems, numpy_dtype(self.dtype))
         buffers["packed"] = device.upload(packed.ctypes.data, packed.nbytes)
         size = self._packing.workspace_bytes
         workspace = device.allocate(size) if size else None
@@ -153,8 +154,8 @@ class CudaKernel:
         return {name: value for name, value in given.items() if value is not None}
 
     def _array(self, name: str, value: Any) -> Array:
-        array = as_numpy(name, value.detach().cpu() if hasattr(value, "detach") else value)
-        if array.dtype != np.dtype(self.dtype):
+        array = _on_host(name, value)
+        if array.dtype != numpy_dtype(self.dtype):
             raise ArgumentError(f"{name}: dtype", str(array.dtype), self.dtype)
         if array.shape != self.shapes[name]:
             raise ArgumentError(f"{name}: shape", array.shape, str(self.shapes[name]))
@@ -165,7 +166,7 @@ class CudaKernel:
         if "bias" not in self.entry["pack"]:
             allowed = "only a spec with bias=True can hold its shift"
             raise ArgumentError("batch_norm", "a tuple", allowed)
-        norm = [np.asarray(as_numpy("batch_norm", value)) for value in batch_norm[:4]]
+        norm = [_on_host("batch_norm", value) for value in batch_norm[:4]]
         start = np.zeros(self.shapes["bias"]) if bias is None else self._array("bias", bias)
         fold = self.entry["fold"]
         mean, variance, gamma, beta = norm
@@ -173,10 +174,16 @@ class CudaKernel:
             self._array("weight", weight), start, (mean, variance, gamma, beta, batch_norm[4]),
             fold["axis"], fold["groups"],
         )  # fmt: skip
-        return dict(zip(("weight", "bias"), (a.astype(self.dtype) for a in folded), strict=True))
+        dtype = numpy_dtype(self.dtype)
+        return dict(zip(("weight", "bias"), (a.astype(dtype) for a in folded), strict=True))
 
     def __repr__(self) -> str:
         return f"<CudaKernel {self.spec}>"
+
+
+def _on_host(name: str, value: Any) -> Array:
+    """An array, or a torch tensor of any device and type, as an array in this process's memory."""
+    return as_numpy(name, readable(value.detach().cpu() if hasattr(value, "detach") else value))
 
 
 class CudaLayer:
@@ -188,8 +195,8 @@ class CudaLayer:
 
     def __init__(self, kernel: CudaKernel, packed: Any) -> None:
         """Take what `CudaKernel.pack` returned."""
-        array = as_numpy("packed", packed)
-        wanted = (np.dtype(kernel.dtype), (kernel.packed_elems,))
+        array = _on_host("packed", packed)
+        wanted = (numpy_dtype(kernel.dtype), (kernel.packed_elems,))
         if (array.dtype, array.shape) != wanted:
             given = f"{array.dtype} of shape {array.shape}"
             raise ArgumentError("packed", given, f"{kernel.dtype} of shape {wanted[1]}")

@@ -1,5 +1,6 @@
-"""Load a bundle of convolutions for NVIDIA GPUs: every check first. Needs numpy and the driver.
+"""Load a bundle of convolutions for NVIDIA GPUs: every check first.
 
+It needs numpy and the driver; for kernels of bfloat16 ml_dtypes too, whose arrays they take.
 This module and those that it imports stand in every bundle as one file, ``tvmconv_load.py``, which
 works by itself::
 
@@ -24,7 +25,8 @@ import numpy as np
 
 from tvmconv.cuda.arch import pick_code
 from tvmconv.cuda.driver import Device, driver
-from tvmconv.errors import ArgumentError, BundleError, DeviceError
+from tvmconv.elements import numpy_dtype
+from tvmconv.errors import ArgumentError, BundleError, DeviceError, EnvironmentProblem
 
 from .checks import CUDA, check_files, of_target, read_manifest
 from .cuda_kernels import CudaKernel, CudaLayer
@@ -119,9 +121,9 @@ class CudaBundle:
         code = of_target(kernel.entry, self.target)
         if code["weights"] is None:
             raise ArgumentError("layer", name, "a kernel that was exported with weights")
-        packed = np.zeros(kernel.packed_elems, kernel.dtype)
-        little = np.dtype(kernel.dtype).newbyteorder("<")
-        stored = np.fromfile(self.folder / code["weights"], little)
+        dtype = numpy_dtype(kernel.dtype)
+        packed = np.zeros(kernel.packed_elems, dtype)
+        stored = np.fromfile(self.folder / code["weights"], dtype.newbyteorder("<"))
         packed[: stored.size] = stored
         return CudaLayer(kernel, packed)
 
@@ -139,8 +141,8 @@ class CudaBundle:
         return SelfTestRow(kernel.symbol, problem is None, problem or passed)
 
     def _problem(self, kernel: CudaKernel) -> tuple[str | None, bool]:
-        inputs = golden_inputs(kernel.entry)
-        tensors = {name: value.astype(kernel.dtype) for name, value in inputs.items()}
+        inputs, dtype = golden_inputs(kernel.entry), numpy_dtype(kernel.dtype)
+        tensors = {name: value.astype(dtype) for name, value in inputs.items()}
         packing: dict[str, Any] = {name: tensors.pop(name) for name in _PACKED if name in tensors}
         layer = CudaLayer(kernel, kernel.pack(**packing))
         path = self.folder / of_target(kernel.entry, self.target)["golden"]
@@ -162,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
         bundle = load(folder)
         print(f"target: {bundle.target}, on {driver().device(0)}")
         result = bundle.selftest()
-    except (BundleError, DeviceError) as error:
+    except (BundleError, DeviceError, EnvironmentProblem) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     print(result)

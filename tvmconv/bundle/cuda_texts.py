@@ -7,8 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
+from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.cuda.arch import parse_arch
 from tvmconv.cuda.code import DeviceCode
 from tvmconv.cuda.program import workspace_offsets
@@ -96,7 +95,7 @@ def _described(entry: Mapping[str, Any]) -> dict[str, Any]:
         **entry,
         "codes": list(zip(entry["targets"], codes, strict=True)),
         "text_bytes": sum(code["text_bytes"] for code in codes),
-        "itemsize": np.dtype(entry["dtype"]).itemsize,
+        "itemsize": ITEM_BYTES[entry["dtype"]],
         "packed_elems": entry["tensors"]["packed"]["shape"][0],
         "layouts": layouts | {name: layouts[other] for name, other in LIKE.items()},
         "run_prototype": _prototype(symbol, "run", RUN_ARGUMENTS, "y"),
@@ -152,7 +151,7 @@ def _tested(kernel: Mapping[str, Any], targets: Sequence[Target]) -> dict[str, A
         "fills": [fill_of(kernel["tensors"].get(name)) for name in FILLED],
         "packed": kernel["packed_elems"],
         "y": prod(kernel["tensors"]["y"]["shape"]),
-        "item": kernel["itemsize"],
+        "kind": kernel["dtype"].upper(),
     }
 
 

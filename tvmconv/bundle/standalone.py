@@ -9,7 +9,7 @@ from typing import Final
 # In the order in which they use each other.
 _MODULES: Final = ("checks", "tensors", "golden", "kernels", "loader")
 _CUDA_MODULES: Final = (
-    "checks", "tensors", "golden", "../cuda/code", "../cuda/arch", "../cuda/driver",
+    "checks", "../elements", "tensors", "golden", "../cuda/code", "../cuda/arch", "../cuda/driver",
     "../cuda/program", "../cuda/calls", "cuda_kernels", "cuda_loader",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import ArgumentError
 
 from .contents import Contents, Convolution
@@ -77,7 +78,7 @@ def _by_target(convolution: Convolution, value: Any) -> list[tuple[Kernel, Any]]
 
 def _checked(kernel: Kernel, value: Any) -> Array:
     array = np.asarray(getattr(value, "packed", value))
-    dtype = np.dtype(kernel.spec.dtype)
+    dtype = numpy_dtype(kernel.spec.dtype)
     if array.dtype != dtype or array.shape != (kernel.packed_elems,):
         given = f"{array.dtype} of shape {array.shape}"
         allowed = f"{dtype} of shape ({kernel.packed_elems},): what kernel.pack returns"
