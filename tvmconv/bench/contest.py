@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import fills
+from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.bench.peers import Peers, Prepared
 from tvmconv.bench.plain import Plain, aligned, at_cache_line
 from tvmconv.bench.rows import OURS, Row
@@ -132,7 +133,7 @@ def our_row(kernel: "Kernel", answer: Array, expected: Expected, timing: Timing)
         bound=bound,
         relative_error=expected.relative(answer),
         code_bytes=kernel.text_bytes,
-        packed_bytes=np.dtype(kernel.spec.dtype).itemsize * kernel.packed_elems,
+        packed_bytes=ITEM_BYTES[kernel.spec.dtype] * kernel.packed_elems,
         compile_seconds=kernel.compile_seconds,
         template=kernel.template_id,
         config=str(kernel.config),

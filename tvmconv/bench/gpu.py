@@ -23,6 +23,7 @@ from tvmconv.bench.torch_cuda_peers import TorchSampler, launcher, read
 from tvmconv.cuda.calls import Weights
 from tvmconv.cuda.driver import driver
 from tvmconv.cuda.timing import Launch, Stopwatch
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import DeviceError, UnsupportedSpec
 from tvmconv.operands import Operands
 
@@ -83,7 +84,7 @@ def on_first_gpu(kernel: Kernel, operands: Operands) -> tuple[Launch, Callable[[
     weights = Weights(kernel.pack(operands.weight, keywords.pop("bias", None), **keywords))
     arrays = {n: np.ascontiguousarray(a) for n, a in ({"x": operands.x} | extras).items()}
     buffers = {n: device.upload(a.ctypes.data, a.nbytes) for n, a in arrays.items()}
-    dtype = np.dtype(spec.dtype)
+    dtype = numpy_dtype(spec.dtype)
     y = buffers["y"] = device.allocate(prod(spec.out_shape) * dtype.itemsize)
     workspace = device.allocate(program.workspace_bytes)
     addresses = {name: buffer.address for name, buffer in buffers.items()}

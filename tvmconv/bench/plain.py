@@ -46,6 +46,7 @@ class Plain:
         """Bring a spec's operands into the common form."""
         from tvmconv.reference import to_canonical
 
+        operands = _widened(operands)
         weight, bias = _folded(spec, operands)
         extras: dict[str, Array | None] = {}
         for name, layout in (
@@ -60,6 +61,17 @@ class Plain:
             extras[name] = array
         x = to_canonical(operands.x, spec.in_layout, spec.n, spec.ic, spec.groups, spec.in_size)
         return aligned(cls(spec, x, weight, bias, **extras))
+
+
+def _widened(operands: Operands) -> Operands:
+    """The same in float32, from which every library converts to the spec's type by itself."""
+    arrays = {f.name: getattr(operands, f.name) for f in fields(operands)}
+    wide: dict[str, Any] = {
+        name: array.astype(np.float32, copy=False)
+        for name, array in arrays.items()
+        if array is not None
+    }
+    return replace(operands, **wide)
 
 
 def aligned(holder: Holder) -> Holder:

@@ -21,6 +21,7 @@ from tvmconv.bundle.cuda_kernels import CudaKernel
 from tvmconv.bundle.golden import golden_inputs
 from tvmconv.cuda.driver import Device, driver
 from tvmconv.cuda.timing import Stopwatch
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import DeviceCrashed, DeviceError, TvmconvError
 from tvmconv.tuning.gpu_plan import AnswerCheck, Plan, Prepared
 from tvmconv.tuning.gpu_trials import GpuTrials, TrialCode, code_of
@@ -288,9 +289,8 @@ def torch_peers(kernel: CudaKernel) -> Mapping[str, Sampler | str]:
     from tvmconv.spec import ConvSpec
 
     spec = ConvSpec.parse(kernel.spec)
-    inputs = {
-        name: value.astype(kernel.dtype) for name, value in golden_inputs(kernel.entry).items()
-    }
+    dtype = numpy_dtype(kernel.dtype)
+    inputs = {name: value.astype(dtype) for name, value in golden_inputs(kernel.entry).items()}
     plain = Plain.of(spec, Operands(**inputs))
     found: dict[str, Sampler | str] = {}
     for name in names_for(spec):

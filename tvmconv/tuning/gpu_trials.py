@@ -19,6 +19,7 @@ from tvmconv.cuda.code import DeviceCode
 from tvmconv.cuda.driver import Buffer, Device
 from tvmconv.cuda.program import Program
 from tvmconv.cuda.timing import Launch, Stopwatch
+from tvmconv.elements import numpy_dtype
 from tvmconv.errors import DeviceCrashed, DeviceError
 from tvmconv.tuning.measure import WALL_SAMPLES, Outcome, hopeless
 
@@ -93,7 +94,7 @@ class GpuTrials:
         Raises:
             DeviceError: not enough memory.
         """
-        self._device, self._dtype, self._y_shape = device, np.dtype(dtype), tuple(y_shape)
+        self._device, self._dtype, self._y_shape = device, numpy_dtype(dtype), tuple(y_shape)
         arrays = {n: np.ascontiguousarray(a, self._dtype) for n, a in tensors.items()}
         self._given = {n: device.upload(a.ctypes.data, a.nbytes) for n, a in arrays.items()}
         self._y = self._room(prod(self._y_shape))
