@@ -1,6 +1,7 @@
 """Timing beside torch on a GPU: ours on the stand-in, torch on one for its events and graphs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,14 @@ import tvmconv as tc
 from tests.stand_in.kernels import StandIn, add_kernels
 from tvmconv import fills
 from tvmconv.bench import torch_cuda_peers
+from tvmconv.bench.contest import Expected, peer_row
+from tvmconv.bench.peers import Prepared
 from tvmconv.bench.plain import Plain
+from tvmconv.bench.timing import Timing
 from tvmconv.bench.torch_cuda_peers import TorchSampler, launcher, names_for
+from tvmconv.elements import SHORT_FLOATS
 from tvmconv.errors import DeviceError, UnsupportedSpec
+from tvmconv.tolerance import DIRECT
 
 SPEC = tc.conv2d((1, 8, 6, 6), 8, 3, padding=1, bias=True)
 
@@ -61,6 +67,20 @@ def test_peers_are_compared_and_timed_in_turns(
     assert rows["torch_cuda_nchw_tf32"].status == "wrong answer"
     assert rows["torch_cuda_channels_last"].status == "failed"
     assert "too large" in rows["torch_cuda_channels_last"].detail
+
+
+@pytest.mark.parametrize("dtype", SHORT_FLOATS)
+def test_a_peer_may_round_after_every_step(dtype: str) -> None:
+    spec = replace(SPEC, dtype=dtype)
+    operands = fills.normal(spec)
+    kernel: Any = SimpleNamespace(spec=spec, accuracy=DIRECT, threads=1)
+    plain, kind = Plain.of(spec, operands), getattr(torch, dtype)
+    x, w, b = (torch.from_numpy(a).to(kind) for a in (plain.x, plain.weight, plain.bias))
+    expected, timing = Expected.of(kernel, operands), Timing.of([1e-4])
+    sums = torch.conv2d(x, w, padding=1)
+    for moved, status in ((0.0, "ok"), (0.03 * expected.largest, "wrong answer")):
+        answer = torch_cuda_peers.read(sums + b[:, None, None]) + moved
+        assert peer_row(kernel, Prepared("torch", answer), expected, timing).status == status
 
 
 @pytest.mark.parametrize(
