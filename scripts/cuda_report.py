@@ -23,6 +23,7 @@ import tvmconv as tc  # noqa: E402 - found through the line above in a bare clon
 from tvmconv.choose import consider  # noqa: E402
 from tvmconv.cuda.code import Launch  # noqa: E402
 from tvmconv.cuda.compiler import Image  # noqa: E402
+from tvmconv.elements import SHORT_FLOATS  # noqa: E402
 from tvmconv.space import Config  # noqa: E402
 from tvmconv.spec import ConvSpec  # noqa: E402
 from tvmconv.target import Target, load  # noqa: E402
@@ -162,10 +163,10 @@ def main() -> int:
     parser.add_argument("--print", action="store_true", help="do not write the document")
     args = parser.parse_args()
     given = [ConvSpec.parse(text) for text in args.specs]
-    halves = [replace(spec, dtype="float16") for spec in LAYERS[::3]]
+    short = [replace(spec, dtype=dtype) for dtype in SHORT_FLOATS for spec in LAYERS[::3]]
     targets = [load(target_id) for target_id in args.target or TARGETS]
     found = []
-    for row in measure(given or [*LAYERS, *halves], targets, args.only):
+    for row in measure(given or [*LAYERS, *short], targets, args.only):
         print(row, flush=True)
         found.append(row)
     if not found:
