@@ -166,6 +166,12 @@ TURNED = (
     Mistake("the first image alone", r"row / PIXELS_W \* X_N", "0"),
 )
 
+BFLOAT16 = (
+    Mistake("elements are shifted too little", r"\(unsigned\)bits << 16", "(unsigned)bits << 15"),
+    Mistake("results are cut, not rounded", r'asm\("cvt\.rn\.bf16x2[^;]*;[^;]*;',
+            "bits = __float_as_uint(value) >> 16;"),
+)  # fmt: skip
+
 MADE = of_type(
     tc.conv2d((1, 9, 8, 24), 40, 3, padding=1, bias=True, activation="relu", layout="NHWC"),
     "float16",
@@ -180,6 +186,7 @@ KERNELS = {
     "splits": (MADE, WARPS, f"{_WARPS}4", SPLITS),
     "turned": (PIXELS, WARPS, f"{_WARPS}1", TURNED),
     "staged": (FIRST, WARPS, f"{_WARPS}1", STAGED),
+    "bfloat16": (of_type(MADE, "bfloat16"), WARPS, f"{_WARPS}1", BFLOAT16),
 }
 # Why nobody can see a mistake.
 EQUIVALENT = {
