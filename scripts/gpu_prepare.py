@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def chosen(args: argparse.Namespace) -> Iterator[ConvSpec]:
-    """Layers of networks in every batch size and type, float16 with channels last; texts as given.
+    """Layers of networks in every batch size and type, 16 bits with channels last; texts as given.
 
     Tensor cores read channels that lie beside each other; float32 comes channels first.
     """

@@ -26,7 +26,7 @@ class Gpu:
         shared_bytes_per_sm: shared memory of an SM, 1024 bytes of which each block loses.
         fp32_lanes_per_sm: float32 multiply-adds of an SM per cycle.
         fp32_gflops: peak of float32 arithmetic, two operations per multiply-add.
-        tensor_fp16_gflops: peak of the tensor cores on float16 with float32 sums, dense.
+        tensor_fp16_gflops: peak of the tensor cores on floats of 16 bits with float32 sums, dense.
         dram_gbytes_per_s: memory bandwidth.
     """
 

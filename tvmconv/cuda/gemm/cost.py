@@ -29,7 +29,7 @@ SCHEDULERS = 4
 # Part of the data sheet's rate that mma.sync reaches; wgmma alone reaches the whole on sm_90 (Luo
 # et al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", 2024: 62 %).
 MMA_SHARE = {"sm_90": 0.62, "sm_100": 0.5}
-# tf32 multiplies half as many elements per cycle as float16.
+# tf32 multiplies half as many elements per cycle as types of 16 bits.
 TF32_SHARE = 0.5
 # Cycles: of a round trip to memory before a block can start, of starting and ending one, of a
 # barrier with the loads behind it that other warps hide, and between dependent launches.
