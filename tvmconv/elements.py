@@ -55,11 +55,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def readable(value: Any) -> Any:
-    """A torch tensor of bfloat16 as an array on its memory; anything else as it is.
+    """What numpy reads a torch tensor of this process's memory from; anything else as it is.
 
-    Neither torch nor numpy reads the other's bfloat16.
+    A parameter without its gradient, bfloat16 as an array: numpy takes neither by itself.
     """
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.Tensor) or value.dtype != torch.bfloat16:
+    if torch is None or not isinstance(value, torch.Tensor):
         return value
-    return value.view(torch.int16).numpy().view(numpy_dtype("bfloat16"))
+    plain = value.detach()
+    if plain.dtype != torch.bfloat16:
+        return plain
+    return plain.view(torch.int16).numpy().view(numpy_dtype("bfloat16"))

@@ -100,3 +100,14 @@ def test_batch_norm_may_come_without_a_bias(rank: int) -> None:
     kernel = tc.compile(spec)
     folded = kernel(x, weight, batch_norm=(3 * ones, ones, 2 * ones, 5 * ones, 0.0))
     np.testing.assert_array_equal(folded, kernel(x, 2 * weight, 5 * ones - 6))
+
+
+def test_batch_norm_takes_the_parameters_of_a_module() -> None:
+    spec = tc.conv2d((1, 3, 6, 6), 4, 3, bias=True)
+    module, norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4).eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 4.0]))
+    learnt = (norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+    x = torch.randn(spec.x_shape)
+    got = tc.compile(spec)(x, module.weight, module.bias, batch_norm=learnt)
+    torch.testing.assert_close(got, norm(module(x)).detach())

@@ -170,6 +170,7 @@ def test_torch_weights_are_packed_as_numpys_are(dtype: str) -> None:
         torch.from_numpy(values.astype(np.float32)).to(getattr(torch, dtype))
         for values in (operands.weight, operands.bias)
     )
+    weight.requires_grad_()
     np.testing.assert_array_equal(kernel.pack(weight, bias), packed)
     one, zero = torch.ones_like(bias), torch.zeros_like(bias)
     changes_nothing = (zero, one, one, zero, 0.0)

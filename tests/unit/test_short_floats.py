@@ -124,5 +124,7 @@ def test_a_torch_tensor_is_read_in_place() -> None:
     array = readable(values)
     np.testing.assert_array_equal(array.astype(np.float32), values.float().numpy())
     assert array.ctypes.data == values.data_ptr()
-    plain = torch.ones(3)
+    parameter = torch.nn.Parameter(torch.ones(3))
+    np.testing.assert_array_equal(np.asarray(readable(parameter)), np.ones(3))
+    plain = np.ones(3)
     assert readable(plain) is plain
