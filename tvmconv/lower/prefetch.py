@@ -33,8 +33,6 @@ LINE_FLOATS = 16
 STORED_AHEAD = 128
 # Half of a third-level cache of 32 MB.
 FAR_BYTES = 1 << 24
-# Elements from lane to lane that still share lines: neighbours, or phases of a transposed layer.
-NEAR = range(1, 5)
 # What each annotation reads, and how many elements ahead: of x, by as many as it touches.
 _AHEAD = {PREFETCH: ("packed", AHEAD_BYTES // 4), PREFETCH_X: ("x", 0)}
 
@@ -93,7 +91,10 @@ def _first_read(body: tirx.Stmt, name: str) -> ir.TensorLoad | None:
 
 
 def prefetch_stores(body: tirx.Stmt, buffer: tirx.Buffer) -> tirx.Stmt:
-    """Before each vector that is stored into a flat buffer, ask for what is stored later."""
+    """Before each vector that is stored into a flat buffer, ask for what is stored later.
+
+    Not between stores of phases, two or more elements apart: LLVM then stores them one by one.
+    """
 
     def ask(first: Any, store: tirx.Stmt) -> tirx.Stmt:
         return tirx.SeqStmt([prefetch(buffer, first + STORED_AHEAD, write=True), store])
@@ -104,7 +105,7 @@ def prefetch_stores(body: tirx.Stmt, buffer: tirx.Buffer) -> tirx.Stmt:
             return loop
         if not store.buffer.same_as(buffer):
             return loop
-        if slope(store.indices[0], loop.loop_var) not in NEAR:
+        if slope(store.indices[0], loop.loop_var) != 1:
             return loop
         return ask(replace(store.indices[0], loop.loop_var, loop.min), loop)
 
