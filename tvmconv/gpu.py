@@ -28,6 +28,8 @@ class Gpu:
         fp32_gflops: peak of float32 arithmetic, two operations per multiply-add.
         tensor_fp16_gflops: peak of the tensor cores on floats of 16 bits with float32 sums, dense.
         dram_gbytes_per_s: memory bandwidth.
+        async_copies: whether threads start copies to shared memory that they do not wait for
+            (cp.async), as they do from sm_80 on.
     """
 
     sms: int
@@ -43,10 +45,13 @@ class Gpu:
     fp32_gflops: int
     tensor_fp16_gflops: int
     dram_gbytes_per_s: int
+    async_copies: bool
 
     def __post_init__(self) -> None:
-        """Reject what is no count."""
-        for name in (f.name for f in fields(self)):
+        """Reject what is no count, and what is no truth value."""
+        if not isinstance(self.async_copies, bool):
+            raise TargetError("gpu.async_copies", self.async_copies, "true or false")
+        for name in (f.name for f in fields(self) if f.name != "async_copies"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise TargetError(f"gpu.{name}", value, "an int >= 1")

@@ -35,6 +35,11 @@ class Config:
 
     items: tuple[tuple[str, Value], ...]
 
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        # Predictions of thousands of configs ask each for every knob, several times.
+        return dict(self.items)
+
     @classmethod
     def of(cls, **knobs: Value) -> Config:
         """A config from keywords."""
@@ -66,7 +71,7 @@ class Config:
         Raises:
             InvalidConfig: when the knob is missing or holds text.
         """
-        value = dict(self.items).get(name)
+        value = self._values.get(name)
         if not isinstance(value, int):
             raise InvalidConfig(f"config {name}", value, "an int")
         return value
@@ -77,7 +82,7 @@ class Config:
         Raises:
             InvalidConfig: when the knob is missing or holds a number.
         """
-        value = dict(self.items).get(name)
+        value = self._values.get(name)
         if not isinstance(value, str):
             raise InvalidConfig(f"config {name}", value, "a word")
         return value

@@ -33,11 +33,13 @@ from tvmconv.tolerance import get_accuracy
 from ..nests import winograd as takes
 from ..nests.occupancy import Footprint, Work, as_columns, described, kernel_cycles
 from ..nests.product import (
+    STAGES,
     define_tiles,
     form_of,
     invalid_tiles,
     nest_for,
     threads_along,
+    too_few_steps,
     valid_tiles,
 )
 from ..nests.product_cost import footprint, gpu_of, product_work
@@ -65,7 +67,8 @@ def space(task: Task) -> ConfigSpace:
     """Outputs of a tile, and the product's tiles."""
     _, h, w = task.problem.axes
     made = ConfigSpace().define_knob("m_h", _outputs(h)).define_knob("m_w", _outputs(w))
-    return define_tiles(made, task.problem).where(lambda config: invalid(task, config))
+    stages = STAGES if gpu_of(task).async_copies else STAGES[:1]
+    return define_tiles(made, task.problem, stages).where(lambda config: invalid(task, config))
 
 
 def _outputs(axis: Axis) -> tuple[int, ...]:
@@ -80,6 +83,7 @@ def invalid(task: Task, config: Config) -> str | None:
     if error > task.max_error:
         return f"relative error {error:g} above max_error {task.max_error:g}"
     reason = too_large(task, config.integer("m_h"), config.integer("m_w"))
+    reason = reason or too_few_steps(config, terms(task, config))
     return reason or invalid_tiles(config, nest_of(task, config), gpu_of(task))
 
 
@@ -119,6 +123,11 @@ def nest_of(task: Task, config: Config) -> ProductNest:
     return nest_for(config, pixels_inside, terms_inside, pixels_last=pixels_inside)
 
 
+def terms(task: Task, config: Config) -> int:
+    """Terms of a sum, rounded up to whole steps."""
+    return staged_form(task, config).weight_shape(task.problem)[-2]
+
+
 def configs(task: Task) -> Iterator[Config]:
     """Valid configs whose tiles are square, or as long as they may be along one axis alone."""
     knobs = space(task).knobs
@@ -133,7 +142,8 @@ def configs(task: Task) -> Iterator[Config]:
             config = Config(tuple(zip(names, (m_h, m_w, *values), strict=True)))
             if get_accuracy(accuracy(task, config)).relative_error > task.max_error:
                 break
-            yield config
+            if too_few_steps(config, terms(task, config)) is None:
+                yield config
 
 
 @lru_cache(maxsize=64)
@@ -150,14 +160,14 @@ def cycles(task: Task, config: Config) -> float:
 
 def launches(task: Task, config: Config) -> tuple[tuple[Footprint, Work, int, float], ...]:
     """Footprint and work of a block, blocks, and bytes through memory of each launch."""
-    problem, form = task.problem, staged_form(task, config)
+    gpu, problem, form = gpu_of(task), task.problem, staged_form(task, config)
     nest, tiles = nest_of(task, config), form.product
     groups = prod(form.lead(problem)[:3])
     points = prod(form.lead(problem)[3:])
     taken_in = groups * form.tiles_in(problem) * form.channels_in(problem)
     taken_out = groups * form.tiles_out(problem) * form.blocks(problem) * form.tile_oc
     v_bytes, gemm_bytes = 4.0 * points * taken_in, 4.0 * points * taken_out
-    work = product_work(tiles, nest, form.weight_shape(problem)[-2], gather=4.0, size=4, spread=1.0)
+    work = product_work(gpu, tiles, nest, terms(task, config), gather=4.0, size=4, spread=1.0)
     blocks = groups * points * (form.tiles_out(problem) // tiles.tile_m) * form.blocks(problem)
     moved = v_bytes + gemm_bytes + 4.0 * form.weight_elems(problem)
     return (

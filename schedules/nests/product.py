@@ -27,6 +27,7 @@ from .product_cost import (
     GATHER_INSTRUCTIONS,
     add_cycles,
     coalescing,
+    covers_more,
     footprint,
     gpu_of,
     grid,
@@ -45,6 +46,7 @@ SLICES = (1, 2, 4, 8, 16)
 THREAD_M = (1, 2, 4, 8)
 THREAD_OC = (1, 2, 4, 8)
 AHEAD = (0, 1)
+STAGES = (1, 2, 3, 4)
 # Channels below which a step has fewer weights than a block has threads.
 FEWEST_OC = 8
 # Bytes of the slices' sums: twice would leave the second-level cache of most GPUs.
@@ -91,8 +93,8 @@ class ProductRecipe:
 
     def space(self, task: Task) -> ConfigSpace:
         """Tiles whose threads, registers and shared memory a GPU has."""
-        tiles = define_tiles(ConfigSpace(), task.problem).define_knob("slices", SLICES)
-        return tiles.where(lambda config: invalid(config, task))
+        tiles = define_tiles(ConfigSpace(), task.problem, stages_of_x(task))
+        return tiles.define_knob("slices", SLICES).where(lambda config: invalid(config, task))
 
     def configs(self, task: Task) -> Iterator[Config]:
         """All valid configs."""
@@ -101,12 +103,14 @@ class ProductRecipe:
         *tiles, slices = knobs.values()
         for values in valid_tiles(gpu_of(task), tuple(tiles), *nest):
             whole = Config(tuple(zip(knobs, (*values, 1), strict=True)))
+            if too_few_steps(whole, form_of(whole).terms(problem)) is not None:
+                continue
             yield whole
             if grid(problem, form_of(whole)) > MOST_WAVES * gpu_of(task).sms:
                 continue
             for count in slices[1:]:
                 config = Config((*whole.items[:-1], ("slices", count)))
-                if too_many_slices(config, problem) is None:
+                if too_fine(config, problem) is None:
                     yield config
 
     @lru_cache(maxsize=64)  # noqa: B019 - recipes are few and live as long as the process
@@ -132,7 +136,7 @@ class ProductRecipe:
         spread = coalescing(task.problem, form, nest) * self.reads
         size = ITEM_BYTES[task.spec.dtype]
         terms = form.terms(task.problem) // form.slices
-        return product_work(form, nest, terms, self.gather, size, spread)
+        return product_work(gpu_of(task), form, nest, terms, self.gather, size, spread)
 
     def features(self, task: Task, configs: Sequence[Config]) -> Features:
         """Columns for the cost model: what the prediction is made of."""
@@ -157,10 +161,20 @@ class ProductRecipe:
         return schedule_product(declaration, form, nest_of(config, task.problem))
 
 
-def define_tiles(space: ConfigSpace, problem: Problem) -> ConfigSpace:
-    """The space with the knobs of a product; channels up to the first tile that holds all."""
+def stages_of_x(task: Task) -> tuple[int, ...]:
+    """Stages to choose from where x is copied as it is, zeros around it; one where it is not."""
+    spec = task.spec
+    copied = spec.dtype == "float32" and spec.op != "deform_conv" and task.problem.pad_value == 0
+    return STAGES if copied and gpu_of(task).async_copies else STAGES[:1]
+
+
+def define_tiles(space: ConfigSpace, problem: Problem, stages: tuple[int, ...]) -> ConfigSpace:
+    """The space with the knobs of a product; channels up to the first tile that holds all.
+
+    ``stages`` is a knob where there is a choice.
+    """
     widest = next((t for t in TILE_OC if t >= max(problem.ocg, FEWEST_OC)), TILE_OC[-1])
-    return (
+    made = (
         space.define_knob("tile_m", TILE_M)
         .define_knob("tile_oc", tuple(t for t in TILE_OC if t <= widest))
         .define_knob("tile_k", TILE_K)
@@ -168,6 +182,7 @@ def define_tiles(space: ConfigSpace, problem: Problem) -> ConfigSpace:
         .define_knob("thread_oc", tuple(t for t in THREAD_OC if t <= widest))
         .define_knob("ahead", AHEAD)
     )
+    return made.define_knob("stages", stages) if len(stages) > 1 else made
 
 
 def form_of(config: Config) -> ProductForm:
@@ -207,26 +222,38 @@ def nest_for(
         terms_inside=terms_inside,
         pixels_last=pixels_last,
         ahead=bool(config.integer("ahead")),
+        stages=stages_of(config),
     )
     each = form.tile_oc * form.tile_k / max(1, nest.threads(form))
     whole = form.tile_oc % VECTOR == 0 and each % VECTOR == 0
     return nest.copying(VECTOR) if whole else nest
 
 
+def stages_of(config: Config) -> int:
+    """Steps in shared memory: one where a space has no such knob."""
+    return config.integer("stages") if any(name == "stages" for name, _ in config.items) else 1
+
+
 def invalid(config: Config, task: Task) -> str | None:
     """Why a config cannot be applied, or None."""
-    reason = too_many_slices(config, task.problem)
+    reason = too_fine(config, task.problem)
     return reason or invalid_tiles(config, nest_of(config, task.problem), gpu_of(task))
 
 
-def too_many_slices(config: Config, problem: Problem) -> str | None:
+def too_fine(config: Config, problem: Problem) -> str | None:
     """Why the terms cannot be cut so, or None."""
     form = sliced_form(config, problem)
     if form.slices > 1 and form.terms(problem) < 2 * form.slices * form.tile_k:
         return f"{form.slices} slices of less than two steps"
     if form.slices > 1 and part_bytes(problem, form) > MOST_PART_BYTES:
         return f"sums of {form.slices} slices exceed {MOST_PART_BYTES} bytes"
-    return None
+    return too_few_steps(config, form.terms(problem) // form.slices)
+
+
+def too_few_steps(config: Config, terms: int) -> str | None:
+    """Why so many terms do not fill the stages, or None."""
+    stages, steps = stages_of(config), terms // config.integer("tile_k")
+    return f"{stages} stages of {steps} steps" if stages > max(1, steps) else None
 
 
 def invalid_tiles(config: Config, nest: ProductNest, gpu: Gpu) -> str | None:
@@ -234,6 +261,8 @@ def invalid_tiles(config: Config, nest: ProductNest, gpu: Gpu) -> str | None:
     form = form_of(config)
     if form.tile_m < nest.thread_m or form.tile_oc < nest.thread_oc:
         return "a thread's part exceeds its tile"
+    if nest.ahead and nest.stages > 1:
+        return "what is copied in stages does not go through registers"
     threads = nest.threads(form)
     if threads % WARP or threads > MOST_THREADS:
         return f"{threads} threads are no whole warps up to {MOST_THREADS}"
@@ -250,12 +279,15 @@ def invalid_tiles(config: Config, nest: ProductNest, gpu: Gpu) -> str | None:
 def valid_tiles(
     gpu: Gpu, choices: tuple[tuple[Value, ...], ...], pixels_inside: bool, terms_inside: bool
 ) -> tuple[tuple[Value, ...], ...]:
-    """Combinations of the knobs of ``define_tiles`` that the GPU takes."""
-    names = ("tile_m", "tile_oc", "tile_k", "thread_m", "thread_oc", "ahead")
+    """Combinations of the knobs of ``define_tiles`` that the GPU takes, worth a prediction.
+
+    Not those with more stages than cover the latency: by prediction they only cost memory.
+    """
+    names = ("tile_m", "tile_oc", "tile_k", "thread_m", "thread_oc", "ahead", "stages")
     found = []
     for values in product(*choices):
-        config = Config(tuple(zip(names, values, strict=True)))
+        config = Config(tuple(zip(names[: len(values)], values, strict=True)))
         nest = nest_for(config, pixels_inside, terms_inside)
-        if invalid_tiles(config, nest, gpu) is None:
+        if invalid_tiles(config, nest, gpu) is None and covers_more(gpu, form_of(config), nest):
             found.append(values)
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
@@ -10,16 +11,18 @@ from tvmconv.gpu import WARP, Gpu
 from tvmconv.problem import Problem
 from tvmconv.template import Task
 
-from .occupancy import SHARED_BYTES_PER_CYCLE, Footprint, Work, kernel_cycles
+from .occupancy import LATENCY_CYCLES, SHARED_BYTES_PER_CYCLE, Footprint, Work, kernel_cycles
 from .product_nest import ProductNest
 from .threads import SPREAD_THREADS, VECTOR
 
 # Registers of a thread beside its sums and one step's factors: addresses and what is on its way.
 OTHER_REGISTERS = 40
-# What a step's two barriers cost of waiting for memory, where that was asked for a step ahead.
-BARRIERS = 0.2
+# What a barrier costs of waiting for memory, where that was asked for ahead.
+BARRIER = 0.1
 # Instructions that gather one element of x: its place, its tests, and storing it.
 GATHER_INSTRUCTIONS = 12
+# Those of one copy of weights, of which an asynchronous one has a store less.
+COPY_INSTRUCTIONS = 4
 
 
 def part_bytes(problem: Problem, form: ProductForm) -> int:
@@ -44,11 +47,18 @@ def add_cycles(gpu: Gpu, problem: Problem, form: ProductForm) -> float:
 
 
 def product_work(
-    form: ProductForm, nest: ProductNest, terms: int, gather: float, size: int, spread: float
+    gpu: Gpu,
+    form: ProductForm,
+    nest: ProductNest,
+    terms: int,
+    gather: float,
+    size: int,
+    spread: float,
 ) -> Work:
     """What a block does.
 
     Args:
+        gpu: facts of the target.
         form: its tiles.
         nest: its threads.
         terms: of a sum.
@@ -58,15 +68,35 @@ def product_work(
     """
     threads = nest.threads(form)
     loads = threads * terms * (nest.thread_m + nest.thread_oc) / VECTOR
-    copied = terms * (gather * form.tile_m + 4 * form.tile_oc / nest.weight_vector)
+    stored = int(nest.stages > 1)
+    copied = (gather - stored) * form.tile_m
+    copied += (COPY_INSTRUCTIONS - stored) * form.tile_oc / nest.weight_vector
     return Work(
         multiply_adds=form.tile_m * form.tile_oc * terms,
-        integers=copied + loads + GATHER_INSTRUCTIONS * form.tile_m * form.tile_oc,
+        integers=terms * copied + loads + GATHER_INSTRUCTIONS * form.tile_m * form.tile_oc,
         shared_bytes=terms * (4.0 * (form.tile_m + form.tile_oc) + shared_reads(form, nest)),
         cached_bytes=size * terms * (form.tile_m * spread + form.tile_oc),
         independent=nest.thread_m * nest.thread_oc,
-        rounds=terms / form.tile_k * (BARRIERS if nest.ahead else 1.0),
+        rounds=terms / form.tile_k * waits(gpu, form, nest),
     )
+
+
+def waits(gpu: Gpu, form: ProductForm, nest: ProductNest) -> float:
+    """Round trips to memory that a block, alone on its SM, waits for in a step.
+
+    What is asked for some steps ahead arrives while those are multiplied, if that takes so long.
+    """
+    ahead = nest.stages - 1 or int(nest.ahead)
+    if not ahead:
+        return 1.0
+    multiplying = form.tile_m * form.tile_oc * form.tile_k / gpu.fp32_lanes_per_sm
+    barriers = 2 * BARRIER if nest.ahead else BARRIER
+    return barriers + max(0.0, 1.0 - ahead * multiplying / LATENCY_CYCLES)
+
+
+def covers_more(gpu: Gpu, form: ProductForm, nest: ProductNest) -> bool:
+    """Whether a stage less would leave a block waiting for what was asked for ahead."""
+    return nest.stages <= 2 or waits(gpu, form, replace(nest, stages=nest.stages - 1)) > BARRIER
 
 
 def footprint(form: ProductForm, nest: ProductNest) -> Footprint:
@@ -75,7 +105,7 @@ def footprint(form: ProductForm, nest: ProductNest) -> Footprint:
     if nest.ahead:
         held += form.tile_k * (form.tile_m + form.tile_oc) // nest.threads(form)
     row = form.tile_m + (VECTOR if nest.terms_inside else 0)
-    shared = 4 * form.tile_k * (row + form.tile_oc)
+    shared = 4 * nest.stages * form.tile_k * (row + form.tile_oc)
     return Footprint(nest.threads(form), held + OTHER_REGISTERS, shared)
 
 

@@ -4,7 +4,8 @@
         acc[thread_m][thread_oc] = 0                        registers of each thread
         for k0 in steps of tile_k:
             xcol[tile_k][tile_m], weight[tile_k][tile_oc]   to shared memory, all threads  (share)
-                                                            or, one step ahead, by way of registers
+                                                            or, one step ahead, by way of registers,
+                                                            or several ahead, by cp.async
             for k in tile_k:
                 a[thread_m], b[thread_oc]                   to registers, by vectors       (hold)
                 acc += a outer b
@@ -24,6 +25,7 @@ from tvm import s_tir
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.declare.product import ProductForm
+from tvmconv.lower.stages import STAGES
 
 from . import threads
 
@@ -41,6 +43,7 @@ class ProductNest:
         terms_inside: threads run over terms fastest when they read x: channels-last x.
         weight_vector: weights that a thread copies at once.
         ahead: whether a step's elements are on their way while the step before is multiplied.
+        stages: steps in shared memory; all but one are on their way while that one is multiplied.
         pixels_last: the root has its pixels innermost.
         whole_vectors: channels of y are neighbours and come in whole vectors.
     """
@@ -51,6 +54,7 @@ class ProductNest:
     terms_inside: bool
     weight_vector: int = 1
     ahead: bool = False
+    stages: int = 1
     pixels_last: bool = False
     whole_vectors: bool = False
 
@@ -102,6 +106,8 @@ def tile_product(sch: s_tir.Schedule, root: str, form: ProductForm, nest: Produc
     threads.unroll(sch, sch.get_loops(sch.get_sblock("conv_init"))[-2])
     if nest.ahead:
         _load_ahead(sch)
+    if nest.stages > 1:
+        sch.annotate(_steps(sch), STAGES, nest.stages)
 
 
 def _tile_output(sch: s_tir.Schedule, root: Any, form: ProductForm, nest: ProductNest) -> Loop:
@@ -167,6 +173,10 @@ def _load_ahead(sch: s_tir.Schedule) -> None:
     """
     for name in ("xcol", "weight"):
         sch.annotate(sch.get_sblock(name), "tirx.manifest_shared_memory_local_stage", 1)
-    step = sch.get_loops(sch.get_sblock("conv_update"))[-4]
-    sch.annotate(step, "software_pipeline_stage", [0, 0, 0, 0, 1])
-    sch.annotate(step, "software_pipeline_order", [0, 3, 1, 4, 2])
+    sch.annotate(_steps(sch), "software_pipeline_stage", [0, 0, 0, 0, 1])
+    sch.annotate(_steps(sch), "software_pipeline_order", [0, 3, 1, 4, 2])
+
+
+def _steps(sch: s_tir.Schedule) -> Loop:
+    """The loop over steps, once the sums' start is apart."""
+    return sch.get_loops(sch.get_sblock("conv_update"))[-4]

@@ -82,6 +82,44 @@ PRODUCT: tuple[Mistake, ...] = (
     Mistake("every thread stores", rf"if \({THREAD} < \d+\)", "if (true)", -1),
 )  # fmt: skip
 
+# Of the same with copies in stages (tvmconv/lower/stages.py).
+STAGED: tuple[Mistake, ...] = (
+    Mistake("a step is not waited for", r"await_group<(?P<n>\d)>\(\)", "await_group<{n+1}>()"),
+    Mistake("no wait at all", r"await_group<\d>\(\);", ""),
+    Mistake("the first group is not closed", r"close_group\(\);", ""),
+    Mistake("no group is closed in the loop", r"close_group\(\);", "", -1),
+    Mistake("no barrier between waiting and reading", r"__syncthreads\(\);", ""),
+    Mistake("the wait comes behind the barrier", r"(await_group<\d>\(\);)\s*(__syncthreads\(\);)",
+            r"\2 \1"),
+    Mistake("a copy starts before the barrier",
+            r"(await_group<\d>\(\);)\s*(__syncthreads\(\);)(?P<copy>[\s\S]*?)close_group\(\);",
+            r"\1 \g<copy> close_group(); \2"),
+    Mistake("x goes to the stage that is read",
+            r"xcol_shared_ptr\[(?P<at>\(+)(?P<k>\w+) \+ (?P<n>\d)\)",
+            r"xcol_shared_ptr[\g<at>\g<k>)"),
+    Mistake("weights go to the stage that is read",
+            r"weight_shared_ptr\[(?P<at>\(+)(?P<k>\w+) \+ (?P<n>\d)\)",
+            r"weight_shared_ptr[\g<at>\g<k>)"),
+    Mistake("a stage is read too late", r"xcol_shared_ptr \+ (?P<at>\(+)(?P<k>\w+) % (?P<n>\d)\)",
+            r"xcol_shared_ptr + \g<at>(\g<k> + 1) % \g<n>)"),
+    Mistake("there is a stage less", r"(?P<k>ax\d+_0) % (?P<n>\d)\)", r"\g<k> % {n-1})"),
+    Mistake("the last step is not copied", r"if \((?P<k>ax\d+_0) < (?P<n>\d+)\)",
+            r"if (\g<k> < {n-1})"),
+    Mistake("a step too many is copied", r"if \((?P<k>ax\d+_0) < (?P<n>\d+)\)",
+            r"if (\g<k> < {n+1})"),
+    Mistake("the last step is not multiplied", r"for (.*; )(?P<k>ax\d+_0) < (?P<n>\d+);",
+            r"for \1\g<k> < {n-1};"),
+    Mistake("zeros are not filled in", r"inside \? BYTES : 0", "BYTES"),
+    Mistake("everything is zeros", r"inside \? BYTES : 0", "0"),
+    Mistake("half of a vector is copied", r"start_copy<16>", "start_copy<8>"),
+    Mistake("a vector in place of an element", r"start_copy<4>", "start_copy<8>"),
+    Mistake("a misaligned copy", r"(?P<copy>start_copy<16>.*?packed_ptr\[)", r"\g<copy>1 + "),
+    Mistake("x is copied from the next element", r"\(&\(x_ptr\[", "(&(x_ptr[1 + "),
+    Mistake("padding starts a row early", r"\(1 <= ", "(2 <= ", -1),
+    Mistake("padding starts a row late", r"\(1 <= ", "(0 <= ", -1),
+    Mistake("blocks do not differ", r"\(\(int\)blockIdx\.x\)", "0", -1),
+)  # fmt: skip
+
 # Of those whose threads keep windows of x (schedules/nests/window_nest.py); ax11 and ax12 are taps.
 WINDOW: tuple[Mistake, ...] = (
     Mistake("a row of taps is left out", r"ax11 < (?P<n>\d+)", "ax11 < {n-1}"),

@@ -9,7 +9,7 @@ import pytest
 
 import tvmconv as tc
 from tests.emulated.cuda_sources import need_cxx
-from tests.emulated.mutants import PRODUCT, WINDOW, WINOGRAD, Mistake, mutants
+from tests.emulated.mutants import PRODUCT, STAGED, WINDOW, WINOGRAD, Mistake, mutants
 from tvmconv.cli import main
 from tvmconv.emulate.cuda.proof import Subject, prove
 from tvmconv.errors import Mismatch
@@ -23,17 +23,17 @@ pytestmark = pytest.mark.emulated
 KERNELS: dict[str, tuple[ConvSpec, str, tuple[Mistake, ...]]] = {
     "cuda.direct": (
         tc.conv2d((1, 5, 9, 7), 12, 3, padding=1, bias=True),
-        "tile_m=64,tile_oc=16,tile_k=16,thread_m=4,thread_oc=4,ahead=0,slices=1",
+        "tile_m=64,tile_oc=16,tile_k=16,thread_m=4,thread_oc=4,ahead=0,stages=1,slices=1",
         PRODUCT,
     ),
     "cuda.pointwise": (
         tc.conv2d((2, 32, 9, 9), 24, 1),
-        "tile_m=64,tile_oc=32,tile_k=8,thread_m=8,thread_oc=4,ahead=0,slices=2",
+        "tile_m=64,tile_oc=32,tile_k=8,thread_m=8,thread_oc=4,ahead=0,stages=1,slices=2",
         PRODUCT,
     ),
     "cuda.transposed": (
         tc.conv_transpose2d((1, 6, 7, 7), 9, 4, stride=2, padding=1),
-        "tile_m=64,tile_oc=16,tile_k=16,thread_m=4,thread_oc=2,ahead=1,slices=1",
+        "tile_m=64,tile_oc=16,tile_k=16,thread_m=4,thread_oc=2,ahead=1,stages=1,slices=1",
         PRODUCT,
     ),
     "cuda.deformable": (
@@ -53,38 +53,59 @@ KERNELS: dict[str, tuple[ConvSpec, str, tuple[Mistake, ...]]] = {
     ),
     "cuda.winograd": (
         tc.conv2d((1, 16, 9, 9), 32, 3, padding=1),
-        "m_h=2,m_w=2,tile_m=32,tile_oc=16,tile_k=8,thread_m=4,thread_oc=4,ahead=0",
+        "m_h=2,m_w=2,tile_m=32,tile_oc=16,tile_k=8,thread_m=4,thread_oc=4,ahead=0,stages=1",
         WINOGRAD,
     ),
+    "cuda.direct in stages": (
+        tc.conv2d((1, 5, 9, 7), 12, 3, padding=1, bias=True),
+        "tile_m=64,tile_oc=16,tile_k=8,thread_m=4,thread_oc=4,ahead=0,stages=3,slices=1",
+        STAGED,
+    ),
+    "cuda.pointwise in stages": (
+        tc.conv2d((2, 40, 9, 9), 24, 1),
+        "tile_m=64,tile_oc=32,tile_k=8,thread_m=8,thread_oc=4,ahead=0,stages=2,slices=1",
+        STAGED,
+    ),
+    "cuda.transposed in stages": (
+        tc.conv_transpose2d((1, 7, 7, 24), 16, 4, stride=2, padding=1, layout="NHWC"),
+        "tile_m=64,tile_oc=16,tile_k=16,thread_m=4,thread_oc=4,ahead=0,stages=4,slices=1",
+        STAGED,
+    ),
+    "cuda.winograd in stages": (
+        tc.conv2d((1, 32, 9, 9), 32, 3, padding=1),
+        "m_h=2,m_w=2,tile_m=32,tile_oc=16,tile_k=8,thread_m=4,thread_oc=4,ahead=0,stages=3",
+        STAGED,
+    ),
 }
-# Template and mistake: why nobody can see it.
+# Kernel and mistake: why nobody can see it.
 EQUIVALENT = {
     ("cuda.pointwise", "padding is one"): "it fills pixels behind the last, which nobody stores",
     ("cuda.deformable", "padding is one"): "it fills pixels behind the last, which nobody stores",
+    ("cuda.winograd in stages", "zeros are not filled in"): "transformed x has no padding",
 }
 
 
-def compiled(template: str) -> Kernel:
-    spec, config, _ = KERNELS[template]
-    return tc.compile(spec, "sm_80", algorithm=template, config=config)
+def compiled(name: str) -> Kernel:
+    spec, config, _ = KERNELS[name]
+    return tc.compile(spec, "sm_80", algorithm=name.split()[0], config=config)
 
 
-@pytest.mark.parametrize("template", KERNELS)
-def test_mistakes_are_found(template: str) -> None:
+@pytest.mark.parametrize("name", KERNELS)
+def test_mistakes_are_found(name: str) -> None:
     need_cxx()
-    kernel = compiled(template)
+    kernel = compiled(name)
     assert kernel.built.device is not None
-    made = dict(mutants(kernel.built.device, KERNELS[template][2]))
+    made = dict(mutants(kernel.built.device, KERNELS[name][2]))
     assert len(made) >= 14
     every = proof_cases(kernel.spec, kernel.accuracy, 0)
     # In each order of threads once.
-    wanted = ("integers", "impulses", "borders", "nonfinite")
-    cases = {name: every[name] for name in wanted if name in every}
+    kinds = ("integers", "impulses", "borders", "nonfinite")
+    cases = {kind: every[kind] for kind in kinds if kind in every}
     subjects = [Subject(kernel, code, cases) for code in (kernel.built.device, *made.values())]
     right, *wrong = prove(subjects, 0)
     right.require()
-    survivors = [name for name, report in zip(made, wrong, strict=True) if report.ok]
-    assert sorted(survivors) == sorted(name for at, name in EQUIVALENT if at == template)
+    survivors = [mistake for mistake, report in zip(made, wrong, strict=True) if report.ok]
+    assert sorted(survivors) == sorted(mistake for at, mistake in EQUIVALENT if at == name)
 
 
 def test_a_fault_is_a_failed_check_that_says_where() -> None:

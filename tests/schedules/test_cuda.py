@@ -1,5 +1,6 @@
 """GPU schedules: every template computes torch's bits, and device code says how it is launched."""
 
+import re
 from dataclasses import replace
 from math import prod
 
@@ -15,6 +16,7 @@ from tvmconv.cuda import driver
 from tvmconv.elements import SHORT_FLOATS, numpy_dtype
 from tvmconv.errors import ArgumentError, DeviceError, InvalidConfig, UnsupportedSpec
 from tvmconv.reference import reference
+from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template, templates
@@ -77,14 +79,19 @@ def test_half_precision_rounds_once(name: str) -> None:
     check(tc.compile(spec, GPU, algorithm=takers(spec)[0]))
 
 
-TILES = "tile_m=32,tile_oc=8,tile_k=4,thread_m=2,thread_oc=4"
+TILES = "tile_m=32,tile_oc=8,tile_k=4,thread_m=2,thread_oc=4,ahead=0"
 
 
-@pytest.mark.parametrize("extra", ["ahead=0,slices=2", "ahead=0,slices=4"])
+def tiles(name: str, extra: str) -> str:
+    """A config; samples of a deformable layer are no copies, so there are no stages."""
+    return f"{TILES},{extra.partition(',')[2] if name == 'deformable' else extra}"
+
+
+@pytest.mark.parametrize("extra", ["stages=1,slices=2", "stages=2,slices=4"])
 @pytest.mark.parametrize("name", ["direct_first", "direct_last", "transposed_even", "deformable"])
 def test_slices_add_up(name: str, extra: str) -> None:
     template_id = next(t for t in takers(SPECS[name]) if t != "cuda.general")
-    kernel = tc.compile(SPECS[name], GPU, algorithm=template_id, config=f"{TILES},{extra}")
+    kernel = tc.compile(SPECS[name], GPU, algorithm=template_id, config=tiles(name, extra))
     assert kernel.built.device is not None
     assert [name for name, _ in kernel.built.device.workspace] == ["part"]
     check(kernel)
@@ -92,7 +99,7 @@ def test_slices_add_up(name: str, extra: str) -> None:
 
 def test_a_step_ahead_has_one_copy_in_registers() -> None:
     """The source reads memory before the barrier and writes shared memory behind the products."""
-    configs = [f"{TILES},ahead={ahead},slices=1" for ahead in (0, 1)]
+    configs = [f"{TILES[:-1]}{ahead},stages=1,slices=1" for ahead in (0, 1)]
     spec = SPECS["direct_first"]
     now, ahead = (
         tc.compile(spec, GPU, algorithm="cuda.direct", config=c).inspect("cuda") for c in configs
@@ -100,6 +107,64 @@ def test_a_step_ahead_has_one_copy_in_registers() -> None:
     assert now.count("__syncthreads") == 2
     assert ahead.count("__syncthreads") == 3
     assert "xcol_shared_local" in ahead
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4])
+def test_stages_are_filled_by_asynchronous_copies(stages: int) -> None:
+    """One barrier a step, as many buffers, and a wait for all groups but those of later steps."""
+    config = f"{TILES},stages={stages},slices=1"
+    now = tc.compile(
+        SPECS["direct_first"], GPU, algorithm="cuda.direct", config=f"{TILES},stages=1,slices=1"
+    )
+    kernel = tc.compile(SPECS["direct_first"], GPU, algorithm="cuda.direct", config=config)
+    source = kernel.inspect("cuda")
+    assert source.count("__syncthreads") == 1
+    assert source.count("close_group();") == stages
+    assert f"await_group<{stages - 2}>();" in source
+    assert shared_elems(source) == stages * shared_elems(now.inspect("cuda"))
+    assert "cp.async" not in now.inspect("cuda")
+    check(kernel)
+
+
+def shared_elems(source: str) -> int:
+    """Floats of a source's static arrays in shared memory."""
+    found = re.findall(r"__shared__ alignas\(64\) float(4?) \w+\[(\d+)\]", source)
+    return sum(int(count) * (4 if wide else 1) for wide, count in found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "target_id"),
+    [
+        (SPECS["direct_first"], "sm_75"),
+        (replace(SPECS["direct_first"], dtype="float16"), "sm_80"),
+        (SPECS["constant"], "sm_80"),
+        (SPECS["deformable"], "sm_80"),
+    ],
+)
+def test_there_are_no_stages_where_nothing_is_copied_as_it_is(
+    spec: ConvSpec, target_id: str
+) -> None:
+    task = Task(spec, load(target_id))
+    ids = [t for t in takers(spec) if t not in ("cuda.general", "cuda.winograd")]
+    for template_id in ids:
+        assert "stages" not in get_template(template_id).space(task).knobs
+    assert "stages" in get_template("cuda.direct").space(Task(SPECS["direct_first"], GPU)).knobs
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (f"{TILES[:-1]}1,stages=2,slices=1", "does not go through registers"),
+        (f"{TILES},stages=4,slices=16", "4 stages of 2 steps"),
+        (f"{TILES.replace('tile_k=4', 'tile_k=32')},stages=4,slices=1", "4 stages of 3 steps"),
+        ("tile_m=256,tile_oc=128,tile_k=16,thread_m=8,thread_oc=8,ahead=0,stages=4,slices=1",
+         "98304 bytes exceed 49152 of shared memory"),
+    ],
+)  # fmt: skip
+def test_stages_that_cannot_be(config: str, reason: str) -> None:
+    spec = tc.conv2d((1, 8, 9, 11), 128, 3)
+    with pytest.raises(InvalidConfig, match=reason):
+        get_template("cuda.direct").space(Task(spec, GPU)).check(Config.parse(config))
 
 
 @pytest.mark.slow

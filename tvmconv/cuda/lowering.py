@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, Final
 
 import tvm
@@ -20,6 +21,7 @@ from tvmconv.cuda.code import DeviceCode, Launch
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
 from tvmconv.lower.place import place_outputs
+from tvmconv.lower.stages import stage_copies
 from tvmconv.target import Target
 
 Passes = Sequence[Callable[[], Any]]
@@ -62,16 +64,16 @@ _TO_SHORT_CODE: Passes = (
     tirx.transform.RemoveNoOp,
     s_tir.transform.RewriteUnsafeSelect,
 )
-# Barriers where shared memory is reused, and one function per launch.
+# Barriers where shared memory is reused, copies that run ahead of them, one function per launch.
 _TO_FUNCTIONS: Passes = (
     tirx.transform.VerifyMemory,
     tirx.transform.AnnotateEntryFunc,
     lambda: s_tir.transform.ThreadSync("shared"),
     lambda: s_tir.transform.ThreadSync("shared.dyn"),
     lambda: s_tir.transform.ThreadSync("warp"),
+    lambda: tirx.transform.prim_func_pass(lambda func, *_: stage_copies(func), opt_level=0),
     s_tir.transform.InferFragment,
     s_tir.transform.LowerThreadAllreduce,
-    s_tir.transform.InjectPTXAsyncCopy,
     s_tir.transform.MergeSharedMemoryAllocations,
     tirx.transform.SplitHostDevice,
 )
@@ -89,13 +91,13 @@ _DIMENSIONS: Final = tuple(f"{of}Idx.{axis}" for of in ("block", "thread") for a
 # Attribute of a function whose buffers must not share storage: wmma fragments, and float16 in
 # dynamic shared memory, which TVM would lay over buffers of another type.
 KEEP_STORAGE: Final = "tvmconv.keep_storage"
-# Copies that a software pipeline marks as asynchronous become cp.async.
-_CONFIG: Final = {"tirx.use_async_copy": True}
+# What lower/stages.py calls; kernels without such calls have nothing of it.
+_ASYNC_COPY: Final = Path(__file__).with_name("async_copy.cuh")
 
 
 def to_threads(func: tirx.PrimFunc, declaration: Declaration, symbol: str) -> tirx.PrimFunc:
     """Loops over blocks and threads that write the flat result; what ``inspect`` shows as tir."""
-    with tvm.transform.PassContext(opt_level=3, config=_CONFIG):
+    with tvm.transform.PassContext(opt_level=3):
         func = _run(_TO_LOOPS, tvm.IRModule({"main": func}))["main"]
     placed = place_outputs(func, declaration.placements, declaration.result, masks=False)
     return placed.with_attr("global_symbol", symbol)
@@ -112,6 +114,8 @@ def to_device_code(func: tirx.PrimFunc, target: Target) -> DeviceCode:
     except (RuntimeError, ValueError) as error:
         raise BuildFailed(f"TVM refused the lowered kernel: {error}") from error
     launches, workspace = _read_host(_split(module)[1])
+    if "await_group<" in source:
+        source = _ASYNC_COPY.read_text(encoding="utf-8") + source
     return DeviceCode(source, launches, workspace)
 
 
@@ -125,7 +129,7 @@ def _compile(func: tirx.PrimFunc, target: Target) -> tuple[tvm.IRModule, str]:
     passes = [*_TO_STRAIGHT_LINES]
     passes += () if KEEP_STORAGE in func.attrs else _SHARE_STORAGE
     passes += _TO_SHORT_CODE
-    with device, tvm.transform.PassContext(opt_level=3, config=_CONFIG):
+    with device, tvm.transform.PassContext(opt_level=3):
         module = tirx.transform.BindTarget(bound)(tvm.IRModule({"main": func}))
         module = _run([*passes, *_TO_FUNCTIONS], module)
         kernels, _ = _split(module)
