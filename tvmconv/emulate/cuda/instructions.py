@@ -112,6 +112,13 @@ def _barrier(match: re.Match[str], operands: Sequence[str], line: int) -> str:
     return f"emulated::{function}({', '.join([*operands, '0'][:2])}, {line});"
 
 
+def _arrive(match: re.Match[str], operands: Sequence[str], line: int) -> str:
+    """mbarrier.arrive{.expect_tx} _, [barrier]{, bytes}."""
+    if len(operands) != (2 if match["bytes"] else 1):
+        raise EmulationGap("state of mbarrier.arrive", operands[0], "_: waits name parities")
+    return _ptx("mbarrier_arrive", *[*operands, "0"][:2])
+
+
 def _nothing(match: re.Match[str], operands: Sequence[str], line: int) -> str:
     return ";"
 
@@ -131,6 +138,16 @@ _TABLE: Final = (
     _rule(
         rf"cp\.async\.(?:ca|cg)\.{_SHARED}\.global(?P<policy>\.L2::cache_hint)?(?:\.L2::\d+B)?",
         _copy,
+    ),
+    _rule(
+        r"cp\.async\.bulk\.shared::(?:cluster|cta)\.global\.mbarrier::complete_tx::bytes",
+        lambda m, o, line: _ptx("cp_async_bulk", *o),
+    ),
+    _rule(rf"mbarrier\.init\.{_SHARED}\.b64", lambda m, o, line: _ptx("mbarrier_init", *o)),
+    _rule(rf"mbarrier\.arrive(?P<bytes>\.expect_tx)?\.{_SHARED}\.b64", _arrive),
+    _rule(
+        rf"mbarrier\.(?:test|try)_wait\.parity\.{_SHARED}\.b64",
+        lambda m, o, line: f"{o[0]} = {_ptx('mbarrier_wait', *o[1:], line)}",
     ),
     _rule(r"cp\.async\.commit_group", lambda m, o, line: _ptx("cp_async_commit_group")),
     _rule(r"cp\.async\.wait_group", lambda m, o, line: _ptx("cp_async_wait_group", *o)),

@@ -20,7 +20,8 @@ from .source import kernel_table, translate
 
 CPP_DIR: Final = Path(__file__).parent / "cpp"
 RUNTIME_SOURCES: Final = (
-    "fiber", "block", "memory", "notes", "hooks", "async", "warpgroup", "main",
+    "fiber", "block", "memory", "notes", "hooks", "async", "mbarrier", "warpgroup",
+    "main",
 )  # fmt: skip
 # Lines and frames for messages; DWARF 4, since addr2line takes the lines of 5 for those of another
 # file.

@@ -132,6 +132,7 @@ void run_block(Order order) {
     if (!moved) stuck();
   }
   current = nullptr;
+  block_ends();
 }
 
 /* Counts this thread in; true when it was the last. */

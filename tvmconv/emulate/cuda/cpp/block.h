@@ -29,6 +29,7 @@ const char *thread_name(unsigned number, char *room);
 /* Memory's side of the same events. */
 void launch_begins(unsigned shared_bytes);
 void block_begins(unsigned warps);
+void block_ends();
 void thread_ends();
 void block_synchronised();
 void warps_synchronised(uint32_t warps);

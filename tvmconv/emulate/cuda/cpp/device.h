@@ -12,6 +12,7 @@
 #include "arithmetic.h"
 #include "async.h"
 #include "half.h"
+#include "mbarrier.h"
 #include "memory.h"
 #include "ptx.h"
 #include "tensor_core.h"

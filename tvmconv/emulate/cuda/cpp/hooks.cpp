@@ -45,6 +45,12 @@ void async_reads(const void *data, size_t bytes, unsigned alignment) {
   if (region != nullptr && region->notes != nullptr)
     check_shown(*region, data, bytes, current->number);
 }
+void async_writes(void *data, size_t bytes, unsigned alignment) {
+  Region *region = region_of(data, bytes, true);
+  if (region != nullptr && region->notes != nullptr)
+    check_shown(*region, data, bytes, current->number);
+  writes(data, bytes, alignment);
+}
 void warp_reads(const void *data, size_t bytes, unsigned alignment) {
   access(data, bytes, false, whole_warp(), alignment);
 }

@@ -30,6 +30,7 @@ namespace emulated {
 
 void forget_copies();
 void forget_multiplications();
+void forget_mbarriers();
 
 namespace {
 
@@ -196,6 +197,7 @@ int main(int argc, char **argv) {
     switch_fiber(&main_place, new_fiber(call_stack, sizeof call_stack, call_main));
     forget_copies();
     forget_multiplications();
+    forget_mbarriers();
     fseek(in, launches, SEEK_SET);
     skip_launches();
     const uint32_t length = (uint32_t)strlen(text);

@@ -20,9 +20,10 @@ void writes(void *data, size_t bytes, unsigned alignment = 1);
 /* The same of a warp's instruction: which lane does it is not known. */
 void warp_reads(const void *data, size_t bytes, unsigned alignment = 1);
 void warp_writes(void *data, size_t bytes, unsigned alignment = 1);
-/* The same of what reads past the ordinary path (wgmma, bulk copies): what threads wrote must have
- * been shown to it, by the writer or, once it knows of the write, by the reader. */
+/* The same of what goes past the ordinary path (wgmma, bulk copies): what threads wrote there must
+ * have been shown to it, by the writer or, once it knows of the write, by the reader. */
 void async_reads(const void *data, size_t bytes, unsigned alignment = 1);
+void async_writes(void *data, size_t bytes, unsigned alignment = 1);
 void show_to_async();
 /* The same of an atomic operation, which races with nothing. */
 void atomically(void *data, size_t bytes);

@@ -13,7 +13,7 @@
 namespace emulated {
 namespace {
 
-uint32_t clocks[MAX_WARPS];        /* of each warp: the time of what it does now */
+uint32_t clocks[CLOCKS];           /* of each warp: the time of what it does now */
 uint32_t lanes_agree[MAX_WARPS];   /* its lanes know of each other what was before this */
 Knowledge known[MAX_WARPS];
 uint16_t shown[MAX_THREADS];          /* how often each thread has done so */
@@ -24,11 +24,13 @@ unsigned warp_count;
 void all_know_all() {
   for (unsigned w = 0; w < warp_count; ++w)
     if (clocks[w] > now) now = clocks[w];
+  if (clocks[BULK_WARP] > now) now = clocks[BULK_WARP];
   for (unsigned w = 0; w < warp_count; ++w) {
     for (unsigned v = 0; v < warp_count; ++v) known[w].clocks[v] = now;
+    known[w].clocks[BULK_WARP] = now;
     clocks[w] = lanes_agree[w] = now + 1;
   }
-  ++now;
+  clocks[BULK_WARP] = ++now;
 }
 
 /* Whether `own` may rely on what `thread` did at `time`. */
@@ -47,7 +49,9 @@ bool ordered(const Region &region, uint32_t time, uint16_t thread, uint16_t own)
     fault("race", "%s byte %zu of %s, which another block of the launch %s", own_verb, offset,
           region.name, verb);
   char name[64];
-  if (other & UNKNOWN_LANE)
+  if (other == BULK_COPY)
+    snprintf(name, sizeof name, "a bulk copy");
+  else if (other & UNKNOWN_LANE)
     snprintf(name, sizeof name, "warp %u", (other & ~UNKNOWN_LANE) / WARP);
   else
     thread_name(other, name);
@@ -108,7 +112,7 @@ void check_shown(Region &region, const void *data, size_t bytes, uint16_t thread
   const Span touched = span(region, data, bytes);
   for (Note *note = touched.first; note != touched.end; ++note) {
     const unsigned writer = note->writer & ~UNKNOWN_LANE;
-    if (note->written < block_began || note->shown != shown[writer] ||
+    if (note->written < block_began || note->writer == BULK_COPY || note->shown != shown[writer] ||
         note->written <= known_when_shown[thread])
       continue;
     char name[64];
@@ -132,6 +136,13 @@ void note_pending(Region &region, const void *data, size_t bytes, bool is_pendin
   for (Note *note = touched.first; note != touched.end; ++note) note->pending = is_pending;
 }
 
+void note_bulk(Region &region, const void *data, size_t bytes, Knowledge &to) {
+  const Span touched = span(region, data, bytes);
+  for (Note *note = touched.first; note != touched.end; ++note)
+    note->pending = false, note->written = clocks[BULK_WARP], note->writer = BULK_COPY;
+  to.clocks[BULK_WARP] = clocks[BULK_WARP]++;
+}
+
 void clocks_begin(unsigned warps, bool launch) {
   warp_count = MAX_WARPS;
   all_know_all();
@@ -146,14 +157,14 @@ void warp_synchronised(unsigned warp) { lanes_agree[warp] = ++clocks[warp]; }
 
 void publish(Knowledge &to) {
   const unsigned own = current->warp;
-  for (unsigned w = 0; w < warp_count; ++w)
+  for (unsigned w = 0; w < CLOCKS; ++w)
     if (known[own].clocks[w] > to.clocks[w]) to.clocks[w] = known[own].clocks[w];
   to.clocks[own] = clocks[own]++;
 }
 
 void learn(const Knowledge &from) {
   const unsigned own = current->warp;
-  for (unsigned w = 0; w < warp_count; ++w)
+  for (unsigned w = 0; w < CLOCKS; ++w)
     if (from.clocks[w] > known[own].clocks[w]) known[own].clocks[w] = from.clocks[w];
 }
 
@@ -161,7 +172,7 @@ void warps_synchronised(uint32_t warps) {
   Knowledge together = {};
   for (unsigned w = 0; w < warp_count; ++w) {
     if ((warps >> w & 1) == 0) continue;
-    for (unsigned v = 0; v < warp_count; ++v)
+    for (unsigned v = 0; v < CLOCKS; ++v)
       if (known[w].clocks[v] > together.clocks[v]) together.clocks[v] = known[w].clocks[v];
     if (clocks[w] > together.clocks[w]) together.clocks[w] = clocks[w];
   }

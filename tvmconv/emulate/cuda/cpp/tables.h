@@ -41,6 +41,9 @@ void note_read(Region &region, const void *data, size_t bytes, uint16_t thread);
 void note_write(Region &region, const void *data, size_t bytes, uint16_t thread);
 /* Faults where an asynchronous reader does not see what was written last. */
 void check_shown(Region &region, const void *data, size_t bytes, uint16_t thread);
+/* What bulk copies write is done by no thread, but counts as done by a warp of its own. */
+constexpr unsigned BULK_WARP = MAX_WARPS, CLOCKS = MAX_WARPS + 1;
+constexpr uint16_t BULK_COPY = BULK_WARP * WARP | UNKNOWN_LANE;
 void note_pending(Region &region, const void *data, size_t bytes, bool is_pending);
 
 /* A block begins, which knows of the others of its launch that they are unordered. */
@@ -48,9 +51,11 @@ void clocks_begin(unsigned warps, bool launch);
 
 /* Clocks of warps, for what orders them beside barriers: what this warp knows of others. */
 struct Knowledge {
-  uint32_t clocks[MAX_WARPS];
+  uint32_t clocks[CLOCKS];
 };
 void publish(Knowledge &to);        /* all that the current warp did and knows */
 void learn(const Knowledge &from);
+/* A bulk copy has written; who learns from `to` knows. */
+void note_bulk(Region &region, const void *data, size_t bytes, Knowledge &to);
 
 }  // namespace emulated
