@@ -4,7 +4,7 @@
         sums[warp_m][tile_n] = 0                                  registers, float32
         for 64 elements of depth, `stages` - 2 tiles ahead:
             x of tile_m pixels -> shared      cp.async, 16 bytes of channels, zeros in the padding
-            weights of tile_n channels -> shared                    cp.async, as they are packed
+            weights of tile_n channels -> shared    cp.async, as they are packed; or one bulk copy
             wait for the tile; start  sums += x times weights         wgmma m64nNk16, asynchronous
             copy ahead while it runs; wait for the one before it
         y = epilogue(sums), through shared memory                           16 bytes at a time
@@ -13,10 +13,11 @@
 mma.sync reaches 62 % of what Hopper's tensor cores can do, since operands pass through registers
 (Luo et al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", 2024). wgmma reads
 shared memory in swizzled rows of 128 bytes, which is how x is copied anyway; weights are packed as
-that image. A multiplication is under way while the next tiles are copied by the same warps; the
-sums of a tile are waited for one tile later, so tensor cores find work at every barrier. Staging,
-folding and splits are those of implicit_gemm.py. Later chips have no wgmma: the machine code is
-for sm_90a, and has no PTX.
+that image, so a stage of them is one piece of memory: where `bulk` says so, one thread starts one
+copy of it, and an mbarrier counts its bytes. A multiplication is under way while the next tiles are
+copied by the same warps; the sums of a tile are waited for one tile later, so tensor cores find
+work at every barrier. Staging, folding and splits are those of implicit_gemm.py. Later chips have
+no wgmma: the machine code is for sm_90a, and has no PTX.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def choices(chunk: int) -> Choices:
         "tile_k": (8 * chunk,),
         "warp_m": (16, 32),
         "stages": (4, 3, 5, 6),
+        # Nobody has timed bulk copies: by prediction they take as long, so the default has none.
+        "bulk": (0, 1),
     }
 
 

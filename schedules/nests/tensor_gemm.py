@@ -108,7 +108,8 @@ class TensorGemm:
         assert gpu is not None  # templates of this family are asked about GPUs alone
         size = ITEM_BYTES[task.spec.dtype]
         macs = tensor_macs(gpu, task.target.mcpu, size, self.by_warpgroups)
-        named = columns if "warp_n" in columns else {**columns, "warp_n": columns["tile_n"]}
+        # What a template has no knob for.
+        named = {"warp_n": columns["tile_n"], "bulk": np.zeros_like(columns["tile_n"]), **columns}
         return Tilings(self.product(task), gpu, macs, named, self.by_warpgroups)
 
     def _misfit(self, task: Task, config: Config) -> str | None:
@@ -154,6 +155,7 @@ class TensorGemm:
             "log_waiting": np.log2(found.waiting),
             "row_fill": rows / (np.ceil(rows / found["tile_m"]) * found["tile_m"]),
             "staged": np.full(len(configs), float(found.product.staging is not None)),
+            "bulk": found["bulk"],
         }
 
     def tile(self, config: Config) -> Tile:
@@ -168,6 +170,7 @@ class TensorGemm:
             stages=config.integer("stages"),
             split=config.integer("split"),
             by_warpgroups=self.by_warpgroups,
+            bulk=self.by_warpgroups and bool(config.integer("bulk")),
         )
 
     def declare(self, task: Task, config: Config) -> tuple[Declaration, Declaration]:

@@ -82,6 +82,19 @@ def test_variants(template_id: str, target_id: str, dtype: str, every: int) -> N
     prove_all([compiled(spec, target_id, template_id) for spec in specs])
 
 
+def test_weights_in_one_piece() -> None:
+    """Default tiles with bulk copies, every other variant of those that are not proven above."""
+    kernels = []
+    for spec in list(VARIANTS.values())[1::4]:
+        half = of_type(spec, "float16")
+        config = str(get_template(WARPGROUPS).default(Task(half, load("sm_90"))))
+        assert "bulk=0" in config
+        config = config.replace("bulk=0", "bulk=1")
+        kernels.append(tc.compile(half, "sm_90", algorithm=WARPGROUPS, config=config))
+    assert all("cp.async.bulk" in kernel.inspect("cuda") for kernel in kernels)
+    prove_all(kernels)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("template_id", "target_id", "dtype"),
@@ -109,8 +122,8 @@ BLOCK = (
             "tile < part.last - 1; ++tile"),
     Mistake("chunks of x are exchanged by other rows", r"swizzled\(row, chunk\)",
             "swizzled(row + 2, chunk)"),
-    Mistake("copies go where the tile is read", r"copy_stage\(shared \+ written",
-            "copy_stage(shared + read"),
+    Mistake("copies go where the tile is read", r"copy_stage\(shared, written",
+            "copy_stage(shared, read"),
     Mistake("no test of a row", r"if \(PADDED_H\) found &=", "if (PADDED_H) found |="),
     Mistake("a row of padding too many", r"PADDED_W = true", "PADDED_W = false"),
     Mistake("taps of a row in a column", r"STEP_W \* X_W", "STEP_W * X_H"),
@@ -144,6 +157,27 @@ OF_WARPGROUPS = (
     Mistake("rows of the other warpgroup", r"threadIdx\.x / 128 \* STRIPS", "STRIPS * 0"),
     Mistake("warps of a warpgroup swapped", r"warp % 4 \* 16", "(warp % 4 ^ 1) * 16"),
 )
+OF_BULK = (
+    Mistake("weights are not waited for", r"weights\.wait\(read\);", ""),
+    Mistake("the other parity", r"parity = 0;", "parity = 1;"),
+    Mistake("parity stays", r"parity \^= 1;", "parity ^= 0;"),
+    Mistake("parity changes early", r"stage == STAGES - 1\) parity", "stage == 0) parity"),
+    Mistake("the next stage is waited for", r"weights\.wait\(read\)", "weights.wait(written)"),
+    Mistake("more bytes than come", r'"n"\(B_BYTES\) : "memory"', '"n"(B_BYTES + 16) : "memory"'),
+    Mistake("fewer bytes than come", r'"n"\(B_BYTES\) : "memory"', '"n"(B_BYTES - 16) : "memory"'),
+    Mistake("half of the weights", r'"l"\(source\), "n"\(B_BYTES\)',
+            '"l"(source), "n"(B_BYTES / 2)'),
+    Mistake("no bytes are expected", r"arrive\.expect_tx\.shared::cta\.b64 _, \[%0\], %1",
+            "arrive.shared::cta.b64 _, [%0]"),
+    Mistake("every warp starts a copy", r"threadIdx\.x != 0\)", "threadIdx.x % 32 != 0)"),
+    Mistake("two arrivals are wanted", r"\[%0\], 1;", "[%0], 2;"),
+    Mistake("mbarriers are not shown", r'asm volatile\("fence\.proxy[^;]*;" ::: "memory"\);', ""),
+    Mistake("nobody waits for the mbarriers' start", r"__syncthreads\(\);\n    \}", "}"),
+    Mistake("one mbarrier for all stages", r"8 \* stage;", "0;"),
+    Mistake("mbarriers lie in the stages", r"shared \+ ARRIVALS_AT", "shared"),
+    Mistake("the last stage has no mbarrier", r"stage < STAGES; \+\+stage",
+            "stage < STAGES - 1; ++stage"),
+)  # fmt: skip
 SPLITS = (
     Mistake("the last split is left out", r"split < SPLIT; \+\+split",
             "split < SPLIT - 1; ++split"),
@@ -179,10 +213,11 @@ MADE = of_type(
 FIRST = of_type(tc.conv2d((1, 36, 9, 7), 40, 3, padding=1, bias=True), "float16")
 PIXELS = of_type(tc.conv2d((3, 37, 6, 6), 40, 1, bias=True), "float16")
 _WARPS = "tile_m=64,tile_n=64,tile_k=32,warp_m=32,warp_n=32,stages=3,split="
-_WARPGROUPS = "tile_m=128,tile_n=64,tile_k=64,warp_m=16,stages=3,split="
+_WARPGROUPS = "tile_m=128,tile_n=64,tile_k=64,warp_m=16,stages=3,bulk={},split="
 KERNELS = {
     "warps": (MADE, WARPS, f"{_WARPS}1", OF_WARPS),
-    "warpgroups": (MADE, WARPGROUPS, f"{_WARPGROUPS}1", OF_WARPGROUPS),
+    "warpgroups": (MADE, WARPGROUPS, f"{_WARPGROUPS.format(0)}1", OF_WARPGROUPS),
+    "bulk": (MADE, WARPGROUPS, f"{_WARPGROUPS.format(1)}1", (*OF_WARPGROUPS, *OF_BULK)),
     "splits": (MADE, WARPS, f"{_WARPS}4", SPLITS),
     "turned": (PIXELS, WARPS, f"{_WARPS}1", TURNED),
     "staged": (FIRST, WARPS, f"{_WARPS}1", STAGED),
@@ -191,6 +226,7 @@ KERNELS = {
 # Why nobody can see a mistake.
 EQUIVALENT = {
     ("warpgroups", "no barrier between strips"): "a warp has one strip",
+    ("bulk", "no barrier between strips"): "a warp has one strip",
 }
 
 
@@ -215,3 +251,4 @@ def test_a_source_says_nothing_of_the_template_that_it_does_not_use() -> None:
     source = kernel.inspect("cuda")
     assert "wgmma.mma_async" in source
     assert not re.search(r"\breduce\(", source) or kernel.config.integer("split") > 1
+    assert "mbarrier" not in source

@@ -12,6 +12,7 @@ from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, Template, get_template
+from tvmconv.tuning.collect import pick
 
 WARPS, WARPGROUPS = "cuda.implicit_gemm", "cuda.warpgroup_gemm"
 TF32_ERROR = 1e-3
@@ -116,6 +117,15 @@ def test_tiles_that_do_not_fit_are_refused_by_reason() -> None:
     ):
         with pytest.raises(InvalidConfig, match="do not divide the tile, or an SM"):
             space.check(Config.parse(wrong))
+
+
+def test_bulk_copies_are_tried_and_not_taken() -> None:
+    """The default has none until they are timed; what is prepared for a GPU has some."""
+    for spec in LAYERS.values():
+        task, template = task_of(spec), get_template(WARPGROUPS)
+        config = template.default(task)
+        assert config.integer("bulk") == 0
+        assert replace_knob(config, "bulk", 1) in pick(task, template, 16, seed=0)
 
 
 def test_few_tiles_split_the_depth() -> None:

@@ -124,6 +124,9 @@ def test_shared_memory_holds_stages_or_strips() -> None:
     assert TILE.shared_bytes(product) == 4 * (128 + 64) * 64
     shallow = replace(TILE, stages=1, warp_n=64)
     assert shallow.shared_bytes(product) == max(192 * 64, 2 * 16 * 72 * 4)
+    bulk = replace(TILE, by_warpgroups=True, warp_n=64, bulk=True)
+    assert bulk.arrivals_at(product) % 8 == 0
+    assert bulk.shared_bytes(product) == bulk.arrivals_at(product) + 8 * 4
 
 
 def test_splits_leave_all_strips_of_sums() -> None:

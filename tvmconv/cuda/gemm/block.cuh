@@ -32,16 +32,12 @@ struct Part {
 };
 
 // Starts the copies of a tile of depth, x first; weights lie in memory as they do in shared memory.
-__device__ inline void copy_stage(char* stage, const element* x, const Rows& rows, const Part& part,
-                                  int tile) {
-    copy_rows(stage, x, rows, part.slice, part.depth, tile);
-    const char* weights = part.weights + (size_t)tile * B_BYTES;
-#pragma unroll
-    for (int at = 0; at < B_BYTES; at += THREADS * 16) {
-        int own = at + threadIdx.x * 16;
-        if (B_BYTES % (THREADS * 16) == 0 || own < B_BYTES)
-            copy_async<16>(stage + A_BYTES + own, weights + own, 16);
-    }
+template <class Weights>
+__device__ inline void copy_stage(char* shared, int stage, const element* x, const Rows& rows,
+                                  const Part& part, const Weights& weights, int tile) {
+    char* target = shared + stage * STAGE_BYTES;
+    copy_rows(target, x, rows, part.slice, part.depth, tile);
+    weights.start(target + A_BYTES, part.weights + (size_t)tile * B_BYTES, stage);
 }
 
 // Stores a block's sums: finished to y, or as they are for the reduction. All of shared memory is

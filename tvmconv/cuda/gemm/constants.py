@@ -58,6 +58,8 @@ def product_constants(spec: ConvSpec, product: Product, tile: Tile) -> dict[str,
             f"IN_{name}": axis.in_extent, f"OUT_{name}": axis.out_extent,
             f"PADDED_{name}": product.is_guarded(i),
         }  # fmt: skip
+    if tile.bulk:
+        found["ARRIVALS_AT"] = tile.arrivals_at(product)
     if tile.split > 1:
         found["REDUCE_WARPS"] = REDUCE_WARPS
     x, y = _strides("X", product.x), _strides("Y", problem.y)

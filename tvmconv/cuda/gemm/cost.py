@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cuda.gemm.product import CHUNK_BYTES, Product
-from tvmconv.cuda.gemm.tile import REDUCE_WARPS, STRIP_PAD, WARP, WARPGROUP
+from tvmconv.cuda.gemm.tile import MBARRIER_BYTES, REDUCE_WARPS, STRIP_PAD, WARP, WARPGROUP
 from tvmconv.gpu import Gpu
 
 Array = NDArray[np.float64]
@@ -54,7 +54,8 @@ class Tilings:
         product: the matrix product.
         gpu: limits and rates.
         macs_per_cycle: multiply-adds of one SM's tensor cores per cycle.
-        columns: knobs of Tile by name: tile_m, tile_n, tile_k, warp_m, warp_n, stages, split.
+        columns: knobs of Tile by name: tile_m, tile_n, tile_k, warp_m, warp_n, stages, split;
+            bulk, of which nothing but the mbarriers counts: nobody has timed it.
         by_warpgroups: whether four warps multiply together.
     """
 
@@ -95,7 +96,8 @@ class Tilings:
         """Dynamic shared memory of a block."""
         stages = self["stages"] * (self["tile_m"] + self["tile_n"]) * self.row_bytes
         strips = self.warps * 16 * (self["warp_n"] + STRIP_PAD) * 4
-        return np.maximum(stages, np.where(self["split"] > 1, 0, strips))
+        found: Array = np.maximum(stages, np.where(self["split"] > 1, 0, strips))
+        return found + MBARRIER_BYTES * self["stages"] * self["bulk"]
 
     @cached_property
     def resident(self) -> Array:

@@ -38,11 +38,12 @@ __device__ inline void multiply(const element* x, const element* packed, const e
     int warp = threadIdx.x / 32;
     Part part(packed);
     Rows rows(part.slice, part.tile_m * TILE_M);
+    Weights weights(shared);
     float sums[STRIPS][WARP_N / 8][4] = {};
 #pragma unroll
     for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
         int tile = part.first + ahead;
-        if (tile < part.last) copy_stage(shared + ahead * STAGE_BYTES, x, rows, part, tile);
+        if (tile < part.last) copy_stage(shared, ahead, x, rows, part, weights, tile);
         commit_copies();
     }
     int read = 0, written = STAGES - 1;
@@ -52,7 +53,7 @@ __device__ inline void multiply(const element* x, const element* packed, const e
         __syncthreads();
         // Nobody reads the stage before this one any more.
         int next = tile + STAGES - 1;
-        if (next < part.last) copy_stage(shared + written * STAGE_BYTES, x, rows, part, next);
+        if (next < part.last) copy_stage(shared, written, x, rows, part, weights, next);
         commit_copies();
         multiply_stage(sums, shared + read * STAGE_BYTES, warp / WARPS_N, warp % WARPS_N);
         read = read + 1 == STAGES ? 0 : read + 1;

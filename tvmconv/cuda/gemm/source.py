@@ -40,7 +40,8 @@ def device_code(spec: ConvSpec, product: Product, tile: Tile, symbol: str) -> De
     body += [numbers(product_constants(spec, product, tile)), axis_functions(product)]
     chunks = "columns.cuh" if product.together else "rows.cuh"
     body += [activation_text(spec)]
-    body += map(_file, ("operands.cuh", chunks, "epilogue.cuh", "block.cuh"))
+    weights = "bulk.cuh" if tile.bulk else "weights.cuh"
+    body += map(_file, ("operands.cuh", chunks, "epilogue.cuh", "block.cuh", weights))
     if tile.by_warpgroups:
         body += [warpgroup_text(tile.n, spec.dtype), _file("warpgroups.cuh")]
     else:

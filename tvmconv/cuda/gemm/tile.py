@@ -11,6 +11,7 @@ WARP, WARPGROUP = 32, 4
 STRIP_PAD = 8
 # Warps of a block that adds up the splits (reduce.cuh).
 REDUCE_WARPS = 4
+MBARRIER_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Tile:
         split: parts of the depth that blocks of their own sum.
         by_warpgroups: whether four warps multiply together (wgmma, sm_90), else each warp by
             itself (mma.sync). A warp's rows are then 16 of each 64, and its channels the block's.
+        bulk: whether a stage's weights are copied in one piece, and not by every thread's copies.
     """
 
     m: int
@@ -37,6 +39,7 @@ class Tile:
     stages: int
     split: int
     by_warpgroups: bool = False
+    bulk: bool = False
 
     @property
     def warps(self) -> int:
@@ -56,10 +59,14 @@ class Tile:
         """Shared memory of one stage."""
         return (self.m + self.n) * self.row_bytes(product)
 
-    def shared_bytes(self, product: Product) -> int:
-        """Dynamic shared memory of a block: the stages, reused by the epilogue's strips."""
+    def arrivals_at(self, product: Product) -> int:
+        """Where the mbarriers of bulk copies are: behind the stages and the epilogue's strips."""
         strips = 0 if self.split > 1 else self.warps * 16 * (self.warp_n + STRIP_PAD) * 4
         return max(self.stages * self.stage_bytes(product), strips)
+
+    def shared_bytes(self, product: Product) -> int:
+        """Dynamic shared memory of a block: the stages, reused by the epilogue; mbarriers."""
+        return self.arrivals_at(product) + (MBARRIER_BYTES * self.stages if self.bulk else 0)
 
     def grid(self, product: Product) -> tuple[int, int, int]:
         """Blocks: tiles of rows and channels, slices, splits."""

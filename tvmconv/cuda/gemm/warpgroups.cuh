@@ -65,11 +65,12 @@ __device__ inline void multiply(const element* x, const element* packed, const e
     extern __shared__ __align__(1024) char shared[];
     Part part(packed);
     Rows rows(part.slice, part.tile_m * TILE_M);
+    Weights weights(shared);
     float sums[STRIPS][WARP_N / 8][4] = {};
 #pragma unroll
     for (int ahead = 0; ahead < STAGES - 2; ++ahead) {
         int tile = part.first + ahead;
-        if (tile < part.last) copy_stage(shared + ahead * STAGE_BYTES, x, rows, part, tile);
+        if (tile < part.last) copy_stage(shared, ahead, x, rows, part, weights, tile);
         commit_copies();
     }
     int read = 0, written = STAGES - 2;
@@ -77,6 +78,7 @@ __device__ inline void multiply(const element* x, const element* packed, const e
     for (int tile = part.first; tile < part.last; ++tile) {
         wait_copies<STAGES - 3>();
         show_copies();
+        weights.wait(read);
         __syncthreads();
         hold(sums);
         begin_multiplications();
@@ -85,7 +87,7 @@ __device__ inline void multiply(const element* x, const element* packed, const e
         hold(sums);
         // All warpgroups have waited for the multiplication before the last one.
         int next = tile + STAGES - 2;
-        if (next < part.last) copy_stage(shared + written * STAGE_BYTES, x, rows, part, next);
+        if (next < part.last) copy_stage(shared, written, x, rows, part, weights, next);
         commit_copies();
         wait_multiplications<1>();
         read = read + 1 == STAGES ? 0 : read + 1;
