@@ -77,7 +77,8 @@ def product_work(
         shared_bytes=terms * (4.0 * (form.tile_m + form.tile_oc) + shared_reads(form, nest)),
         cached_bytes=size * terms * (form.tile_m * spread + form.tile_oc),
         independent=nest.thread_m * nest.thread_oc,
-        rounds=terms / form.tile_k * waits(gpu, form, nest),
+        # Nothing covers the wait for the first step.
+        rounds=1.0 + (terms / form.tile_k - 1.0) * waits(gpu, form, nest),
     )
 
 
