@@ -120,7 +120,10 @@ def staged_form(task: Task, config: Config) -> StagedForm:
 def nest_of(task: Task, config: Config) -> ProductNest:
     """The product's threads, by the order of v and gemm."""
     pixels_inside, terms_inside = threads_along(task.problem)
-    return nest_for(config, pixels_inside, terms_inside, pixels_last=pixels_inside)
+    # Tiles of v are rounded up to those of the product, and each tile of v is one of gemm.
+    depth = task.problem.axes[0]
+    together = not terms_inside and depth.taps == depth.stride == 1
+    return nest_for(config, pixels_inside, terms_inside, pixels_inside, together)
 
 
 def terms(task: Task, config: Config) -> int:

@@ -125,7 +125,7 @@ class ProductRecipe:
     def cycles(self, task: Task, config: Config) -> float:
         """Predicted cycles of the whole GPU."""
         problem, gpu = task.problem, gpu_of(task)
-        form, nest = sliced_form(config, problem), nest_of(config, problem)
+        form, nest = sliced_form(config, problem), nest_of(config, task)
         added = add_cycles(gpu, problem, form) if form.slices > 1 else 0.0
         taken, work = footprint(form, nest), self.work(task, form, nest)
         data = traffic(task) * self.reads
@@ -143,7 +143,7 @@ class ProductRecipe:
         return as_columns([self._features(task, config) for config in configs])
 
     def _features(self, task: Task, config: Config) -> dict[str, float]:
-        form, nest = sliced_form(config, task.problem), nest_of(config, task.problem)
+        form, nest = sliced_form(config, task.problem), nest_of(config, task)
         work = self.work(task, form, nest)
         return described(gpu_of(task), footprint(form, nest), work, grid(task.problem, form))
 
@@ -158,7 +158,7 @@ class ProductRecipe:
     def apply(self, task: Task, config: Config, declaration: Declaration) -> s_tir.Schedule:
         """Schedule run."""
         form = sliced_form(config, task.problem)
-        return schedule_product(declaration, form, nest_of(config, task.problem))
+        return schedule_product(declaration, form, nest_of(config, task))
 
 
 def stages_of_x(task: Task) -> tuple[int, ...]:
@@ -198,9 +198,10 @@ def sliced_form(config: Config, problem: Problem) -> ProductForm:
     return replace(form_of(config), slices=config.integer("slices"), pixels_last=pixels_inside)
 
 
-def nest_of(config: Config, problem: Problem) -> ProductNest:
+def nest_of(config: Config, task: Task) -> ProductNest:
     """Threads run along what lies together in memory."""
-    nest = nest_for(config, *threads_along(problem))
+    problem = task.problem
+    nest = nest_for(config, *threads_along(problem), x_together=pixels_together(task))
     whole = problem.y.c == 1 and problem.ocg % VECTOR == 0 and nest.thread_oc % VECTOR == 0
     return replace(nest, whole_vectors=whole)
 
@@ -210,12 +211,28 @@ def threads_along(problem: Problem) -> tuple[bool, bool]:
     return not problem.output_channels_last, problem.channels_last and problem.icg > 1
 
 
+def pixels_together(task: Task) -> bool:
+    """Whether four pixels of a tile lie side by side in x: 1x1 layers that skip no pixel."""
+    spec, problem, x = task.spec, task.problem, task.problem.x
+    if spec.dtype != "float32" or spec.op == "deform_conv" or threads_along(problem)[1]:
+        return False
+    plain = all(axis.is_plain for axis in problem.axes) and x.space[2] == 1
+    outer = zip(problem.axes[:2], x.space[:2], strict=True)
+    rows = (stride for axis, stride in outer if axis.out_extent > 1)
+    steps = (problem.axes[2].quotients, x.n, x.g, x.c, *rows)
+    return plain and all(step % VECTOR == 0 for step in steps)
+
+
 def nest_for(
-    config: Config, pixels_inside: bool, terms_inside: bool, pixels_last: bool = False
+    config: Config,
+    pixels_inside: bool,
+    terms_inside: bool,
+    pixels_last: bool = False,
+    x_together: bool = False,
 ) -> ProductNest:
-    """The nest of a config, with vectors of weights where they come out even."""
+    """The nest of a config, with vectors of weights and of x where they come out even."""
     form = form_of(config)
-    nest = ProductNest(
+    made = ProductNest(
         thread_m=config.integer("thread_m"),
         thread_oc=config.integer("thread_oc"),
         pixels_inside=pixels_inside,
@@ -224,9 +241,10 @@ def nest_for(
         ahead=bool(config.integer("ahead")),
         stages=stages_of(config),
     )
-    each = form.tile_oc * form.tile_k / max(1, nest.threads(form))
-    whole = form.tile_oc % VECTOR == 0 and each % VECTOR == 0
-    return nest.copying(VECTOR) if whole else nest
+    threads = max(1, made.threads(form))
+    x_whole = x_together and form.tile_m * form.tile_k / threads % VECTOR == 0
+    whole = form.tile_oc % VECTOR == 0 and form.tile_oc * form.tile_k / threads % VECTOR == 0
+    return replace(made, weight_vector=VECTOR if whole else 1, x_vector=VECTOR if x_whole else 1)
 
 
 def stages_of(config: Config) -> int:
@@ -237,7 +255,7 @@ def stages_of(config: Config) -> int:
 def invalid(config: Config, task: Task) -> str | None:
     """Why a config cannot be applied, or None."""
     reason = too_fine(config, task.problem)
-    return reason or invalid_tiles(config, nest_of(config, task.problem), gpu_of(task))
+    return reason or invalid_tiles(config, nest_of(config, task), gpu_of(task))
 
 
 def too_fine(config: Config, problem: Problem) -> str | None:

@@ -69,7 +69,7 @@ def product_work(
     threads = nest.threads(form)
     loads = threads * terms * (nest.thread_m + nest.thread_oc) / VECTOR
     stored = int(nest.stages > 1)
-    copied = (gather - stored) * form.tile_m
+    copied = (gather - stored) * form.tile_m / nest.x_vector
     copied += (COPY_INSTRUCTIONS - stored) * form.tile_oc / nest.weight_vector
     return Work(
         multiply_adds=form.tile_m * form.tile_oc * terms,

@@ -42,6 +42,7 @@ class ProductNest:
         pixels_inside: threads run over pixels fastest when they write y, else over channels.
         terms_inside: threads run over terms fastest when they read x: channels-last x.
         weight_vector: weights that a thread copies at once.
+        x_vector: pixels of one term that a thread copies at once.
         ahead: whether a step's elements are on their way while the step before is multiplied.
         stages: steps in shared memory; all but one are on their way while that one is multiplied.
         pixels_last: the root has its pixels innermost.
@@ -53,14 +54,11 @@ class ProductNest:
     pixels_inside: bool
     terms_inside: bool
     weight_vector: int = 1
+    x_vector: int = 1
     ahead: bool = False
     stages: int = 1
     pixels_last: bool = False
     whole_vectors: bool = False
-
-    def copying(self, vector: int) -> ProductNest:
-        """The same with vectors of weights."""
-        return replace(self, weight_vector=vector)
 
     def threads(self, form: ProductForm) -> int:
         """Threads of a block."""
@@ -156,7 +154,8 @@ def _stage_operands(
     """Tiles of both factors in shared memory, and a step's part of them in registers."""
     xcol, weight = sch.get_sblock("xcol"), sch.get_sblock("weight")
     count = nest.threads(form)
-    threads.share(sch, xcol, step, (-1, -2) if nest.terms_inside else (-2, -1), count)
+    order = (-1, -2) if nest.terms_inside else (-2, -1)
+    threads.share(sch, xcol, step, order, count, nest.x_vector)
     if nest.terms_inside:
         # Neighbouring terms of a warp would all fall into one bank: rows are four floats longer.
         sch.storage_align(xcol, 0, -2, 32, threads.VECTOR)

@@ -5,6 +5,7 @@ the bound on real values, NaN and infinities where torch has them, another order
 bits; and no access out of bounds, misaligned, or unordered.
 """
 
+import importlib
 from dataclasses import replace
 from functools import cache
 
@@ -102,6 +103,55 @@ def test_every_template_has_its_turn() -> None:
     tasks = [Task(spec, load("sm_90"), max_error=MAX_ERROR) for spec in specs]
     seen = {candidate.template.id for task in tasks for candidate in candidates(task)}
     assert seen == {template.id for template in templates("cuda")}
+
+
+# Layers whose pixels, or Winograd's tiles, are copied four at a time, and what runs ahead of them.
+TOGETHER = {
+    "batches": (tc.conv2d((2, 40, 6, 6), 24, 1, bias=True), "cuda.pointwise"),
+    "groups": (tc.conv1d((3, 40, 28), 40, 1, groups=2, residual=True), "cuda.pointwise"),
+    "a tile and a bit": (tc.conv3d((1, 24, 3, 3, 12), 17, 1), "cuda.pointwise"),
+    "tiles": (tc.conv2d((2, 24, 9, 9), 24, 3, padding=1), "cuda.winograd"),
+    "tiles of slices": (tc.conv3d((1, 8, 3, 6, 6), 16, (3, 1, 3), padding=1), "cuda.winograd"),
+}
+AHEAD = ("ahead=0,stages=1", "ahead=1,stages=1", "ahead=0,stages=2", "ahead=0,stages=3")
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_pixels_are_copied_together(name: str) -> None:
+    need_cxx()
+    spec, template_id = TOGETHER[name]
+    tiles = "tile_m=64,tile_oc=16,tile_k=8,thread_m=4,thread_oc=4"
+    if template_id == "cuda.pointwise":
+        configs = [f"{tiles},{ahead},slices=1" for ahead in AHEAD]
+        configs.append(f"{tiles},ahead=0,stages=1,slices=2")
+    else:
+        outputs = "m_h=1,m_w=2" if spec.rank == 3 else "m_h=2,m_w=2"
+        configs = [f"{outputs},{tiles},{ahead}" for ahead in AHEAD]
+    kernels = [tc.compile(spec, "sm_80", algorithm=template_id, config=c) for c in configs]
+    copied = [kernel.inspect("cuda").count("start_copy<16>((&(xcol_shared") for kernel in kernels]
+    assert copied[:4] == ([0, 0, 2, 3] if name != "tiles of slices" else [0] * 4)
+    for report in validate_kernels(kernels, seed=5):
+        report.require()
+
+
+@pytest.mark.parametrize("name", ["constant", "deformable"])
+def test_stages_of_what_is_no_copy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space has them, since little is won; x is then stored by hand, weights are copied."""
+    need_cxx()
+    product = importlib.import_module("tvmconv.schedules.nests.product")
+    monkeypatch.setattr(product, "stages_of_x", lambda task: product.STAGES)
+    specs = {
+        "constant": tc.conv1d((2, 6, 30), 8, 3, padding=2, padding_mode="constant", pad_value=1.5),
+        "deformable": tc.deform_conv2d((1, 4, 7, 6), 8, 3, padding=1, mask=True),
+    }
+    tiles = "tile_m=32,tile_oc=8,tile_k=4,thread_m=2,thread_oc=4,ahead=0,stages=3,slices=1"
+    algorithm = "cuda.deformable" if name == "deformable" else "cuda.direct"
+    kernel = tc.compile(specs[name], "sm_80", algorithm=algorithm, config=tiles)
+    source = kernel.inspect("cuda")
+    assert source.count("start_copy<4>((&(weight") == 3
+    assert "start_copy<4>((&(xcol" not in source
+    (report,) = validate_kernels([kernel], seed=5)
+    report.require()
 
 
 # What networks are made of, below 2 M multiply-adds, as it is chosen by default.

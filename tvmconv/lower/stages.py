@@ -27,6 +27,7 @@ from tvm import ir, tirx
 
 from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.lower.masked import is_choice, replace
+from tvmconv.lower.sums import is_zero
 
 # Annotation of a loop over steps: stages of shared memory, two at least.
 STAGES = "tvmconv.stages"
@@ -165,7 +166,7 @@ def _copy(to: tirx.Buffer, at: Expr, value: Expr) -> tirx.Stmt | None:
     inside: Expr = tirx.const(True, "bool")
     if is_choice(value):
         inside, value, other = value.args
-        if not (isinstance(other, tirx.FloatImm) and float(other) == 0.0):
+        if not is_zero(other):
             return None
     if not isinstance(value, ir.TensorLoad) or value.source.scope() != "global":
         return None

@@ -29,7 +29,7 @@ def start_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
         return store
 
     def start(store: tirx.BufferStore) -> tirx.BufferStore:
-        if not _is_zero(store.value) or not _is_in(store.buffer, summed):
+        if not is_zero(store.value) or not _is_in(store.buffer, summed):
             return store
         zero = tirx.const(-0.0, "float32")
         vector = isinstance(store.value, tirx.Broadcast)
@@ -44,7 +44,8 @@ def _is_in(buffer: tirx.Buffer, buffers: list[tirx.Buffer]) -> bool:
     return any(buffer.same_as(one) for one in buffers)
 
 
-def _is_zero(value: Expr) -> bool:
+def is_zero(value: Expr) -> bool:
+    """Whether a value is a zero, or a vector of zeros."""
     if isinstance(value, tirx.Broadcast):
         value = value.value
     return isinstance(value, tirx.FloatImm) and float(value) == 0.0
