@@ -6,7 +6,7 @@
 
 3x3 in tiles of 4x4 takes 36 products in place of 144, for two and a quarter times the input and the
 output through memory: it pays from some tens of channels (Lavin and Gray, CVPR 2016). u = Gh w Gw
-is made when weights are packed. The launches share two buffers of workspace.
+is made when weights are packed. The launches share two buffers of workspace, float32 whatever x is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from math import prod
 
 from tvm import s_tir
 
+from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.declare import Declaration
 from tvmconv.declare.staged_winograd import (
     StagedForm,
@@ -57,9 +58,9 @@ MOVE_INSTRUCTIONS = 10
 
 
 def supports(task: Task) -> str | None:
-    """Unit stride and two to five taps on at least one of the last two axes; float32."""
-    if task.spec.dtype != "float32":
-        return "transformed weights need float32"
+    """Unit stride and two to five taps on at least one of the last two axes; no bfloat16."""
+    if task.spec.dtype == "bfloat16":
+        return "two bfloat16s do not hold a transformed weight"
     return takes.supports(task)
 
 
@@ -114,7 +115,8 @@ def staged_form(task: Task, config: Config) -> StagedForm:
         for axis, m in ((h, config.integer("m_h")), (w, config.integer("m_w")))
     )
     pixels_inside, terms_inside = threads_along(problem)
-    return StagedForm(rows, columns, form_of(config), terms_inside, not pixels_inside)
+    halves = 4 // ITEM_BYTES[task.spec.dtype]
+    return StagedForm(rows, columns, form_of(config), terms_inside, not pixels_inside, halves)
 
 
 def nest_of(task: Task, config: Config) -> ProductNest:
@@ -172,11 +174,12 @@ def launches(task: Task, config: Config) -> tuple[tuple[Footprint, Work, int, fl
     v_bytes, gemm_bytes = 4.0 * points * taken_in, 4.0 * points * taken_out
     work = product_work(gpu, tiles, nest, terms(task, config), gather=4.0, size=4, spread=1.0)
     blocks = groups * points * (form.tiles_out(problem) // tiles.tile_m) * form.blocks(problem)
-    moved = v_bytes + gemm_bytes + 4.0 * form.weight_elems(problem)
+    size = float(ITEM_BYTES[task.spec.dtype])
+    moved = v_bytes + gemm_bytes + size * form.weight_elems(problem)
     return (
-        _transform(taken_in, points, points, v_bytes + 4.0 * problem.x_elems),
+        _transform(taken_in, points, points, v_bytes + size * problem.x_elems),
         (footprint(tiles, nest), work, blocks, moved),
-        _transform(taken_out, points, form.h.m * form.w.m, gemm_bytes + 4.0 * problem.y_elems),
+        _transform(taken_out, points, form.h.m * form.w.m, gemm_bytes + size * problem.y_elems),
     )
 
 

@@ -11,7 +11,7 @@ from tvmconv.declare import Declaration
 from tvmconv.declare.declaration import Placement
 from tvmconv.operands import Operands
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 def evaluate(declaration: Declaration, given: dict[str, Array]) -> Array:
@@ -22,9 +22,10 @@ def evaluate(declaration: Declaration, given: dict[str, Array]) -> Array:
         for name in declaration.inputs
     ]
     shapes = [tuple(int(e) for e in tensor.shape) for tensor, _ in declaration.outputs]
-    blocked = [tvm.runtime.tensor(np.full(shape, np.nan, np.float32)) for shape in shapes]
+    dtype = str(declaration.outputs[0][0].dtype)
+    blocked = [tvm.runtime.tensor(np.full(shape, np.nan, dtype)) for shape in shapes]
     library(*inputs, *blocked)
-    result = np.full(declaration.placements[0].elems, np.nan, np.float32)
+    result = np.full(declaration.placements[0].elems, np.nan, dtype)
     for values, placement in zip(blocked, declaration.placements, strict=True):
         place(values.numpy(), placement, result)
     return result

@@ -8,6 +8,10 @@ Each point (a, b) is a matrix product of its own, as large as the map: thousands
 channels (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016). Tiles t
 count inputs' slices along d, m outputs'; d itself is summed directly. v and gemm are workspace. In
 both, what lies together in x and y runs innermost, tiles or channels.
+
+Whatever the tensors hold, v, u and gemm are float32. The packed buffer has the tensors' type, so
+float16 specs keep u in two halves: its value rounded, and what that left, times 2^11. That costs
+2^-23 of u at most beside its rounding to float32, which costs half as much.
 """
 
 from __future__ import annotations
@@ -19,7 +23,14 @@ from typing import Any
 from tvm import te, tirx
 
 from tvmconv.declare.border import read_padded
-from tvmconv.declare.declaration import Declaration, Placement, by_phase, pick
+from tvmconv.declare.declaration import (
+    Declaration,
+    Placement,
+    by_phase,
+    flat_index,
+    pick,
+    widened,
+)
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Output
 from tvmconv.declare.packing import (
@@ -36,6 +47,8 @@ from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 
 Expr = Any
+# By what the second half of a weight is scaled, so that it is no smaller than the first one.
+REST_SCALE = 2.0**11
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class StagedForm:
         product: tiles of the matrix products.
         x_last: channels innermost in v.
         y_last: channels innermost in gemm.
+        halves: elements of the packed buffer that make one value of u; two of float16.
     """
 
     h: TiledAxis
@@ -55,6 +69,7 @@ class StagedForm:
     product: ProductForm
     x_last: bool
     y_last: bool
+    halves: int = 1
     per_lane: bool = False
 
     @property
@@ -97,16 +112,21 @@ class StagedForm:
         return _round_up(self.tiles(problem, problem.axes[0].out_extent), self.product.tile_m)
 
     def weight_shape(self, problem: Problem) -> tuple[int, ...]:
-        """Packed weight: g, phases, points, block, term (kd, ic), channel."""
+        """Weights u: g, phases, points, block, term (kd, ic), channel."""
         terms = problem.axes[0].taps * self.channels_in(problem)
         return (*self.lead(problem), self.blocks(problem), terms, self.tile_oc)
 
+    def packed_shape(self, problem: Problem) -> tuple[int, ...]:
+        """Packed weight: as they are, or with the second halves behind a term's first ones."""
+        shape = self.weight_shape(problem)
+        return shape if self.halves == 1 else (*shape[:-1], self.halves, shape[-1])
+
     def weight_elems(self, problem: Problem) -> int:
-        """Float32 values of the packed weight."""
-        return prod(self.weight_shape(problem))
+        """Elements of the packed weight."""
+        return prod(self.packed_shape(problem))
 
     def vector_elems(self, problem: Problem) -> int:
-        """Float32 values of one packed epilogue vector."""
+        """Elements of one packed epilogue vector."""
         return problem.g * self.blocks(problem) * self.tile_oc
 
     def at(self, index: tuple[Any, ...]) -> Output:
@@ -174,7 +194,6 @@ def _multiply(problem: Problem, form: StagedForm, v: te.Tensor, packed: te.Tenso
     """Stages ``xcol``, ``weight``, ``conv`` and ``gemm``: a product per point."""
     depth, channels = problem.axes[0], form.channels_in(problem)
     terms, tiles = depth.taps * channels, form.tiles_out(problem)
-    weights = form.weight_shape(problem)
 
     def factor(*index: Expr) -> Expr:
         *lead, k, m = index
@@ -189,7 +208,7 @@ def _multiply(problem: Problem, form: StagedForm, v: te.Tensor, packed: te.Tenso
         return v[(*lead, t, c) if form.x_last else (*lead, c, t)]
 
     xcol = te.compute((*form.lead(problem), terms, tiles), factor, name="xcol")
-    weight = packed_weight(weights, packed)
+    weight = _weights(problem, form, packed)
     k = te.reduce_axis((0, terms), name="k")
 
     def term(*index: Expr) -> Expr:
@@ -199,6 +218,20 @@ def _multiply(problem: Problem, form: StagedForm, v: te.Tensor, packed: te.Tenso
     outer = (*form.lead(problem), form.blocks(problem))
     conv = te.compute((*outer, tiles, form.tile_oc), term, name="conv")
     return stored(conv, "gemm", pixels_last=not form.y_last)
+
+
+def _weights(problem: Problem, form: StagedForm, packed: te.Tensor) -> te.Tensor:
+    """Stage ``weight``: u in float32."""
+    if form.halves == 1:
+        return packed_weight(form.weight_shape(problem), packed)
+    shape = form.packed_shape(problem)
+
+    def value(*index: Expr) -> Expr:
+        *lead, channel = index
+        first, second = (widened(packed[flat_index((*lead, i, channel), shape)]) for i in range(2))
+        return first + second * (1 / REST_SCALE)
+
+    return te.compute(form.weight_shape(problem), value, name="weight")
 
 
 def _transform_output(problem: Problem, form: StagedForm, gemm: te.Tensor) -> te.Tensor:
@@ -257,30 +290,45 @@ def _placement(problem: Problem, form: StagedForm) -> Placement:
 
 def declare_staged_packing(spec: ConvSpec, problem: Problem, form: StagedForm) -> Declaration:
     """Declare ``pack``: u = Gh w Gw in float64, rounded once, in the order that conv reads."""
-    shape = form.weight_shape(problem)
     channels = form.channels_in(problem)
 
+    def transformed(weight: te.Tensor, index: tuple[Expr, ...]) -> tuple[Expr, list[Expr]]:
+        """A value of u in float32, and the tests that it exists."""
+        g, ph, pw, a, b, block, k, lane = index
+        kd, ic = k // channels, k % channels
+        group, o, valid = output_channel(problem, form, g, block, lane)
+        if channels > problem.icg:
+            valid.append(ic < problem.icg)
+
+        def tap(kh: int, kw: int) -> Expr:
+            at = weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
+            element = weight[weight_offset(spec, problem, group, o, ic, at)]
+            return element.astype("float64")
+
+        return combine(form.h.filtering, form.w.filtering, a, b, tap).astype("float32"), valid
+
     def pack_weight(weight: te.Tensor) -> te.Tensor:
-        def value(*index: Expr) -> Expr:
-            g, ph, pw, a, b, block, k, lane = index
-            kd, ic = k // channels, k % channels
-            group, o, valid = output_channel(problem, form, g, block, lane)
-            if channels > problem.icg:
-                valid.append(ic < problem.icg)
+        def whole(*index: Expr) -> Expr:
+            total, valid = transformed(weight, index)
+            return _where(valid, total, spec.dtype)
 
-            def tap(kh: int, kw: int) -> Expr:
-                at = weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
-                element = weight[weight_offset(spec, problem, group, o, ic, at)]
-                return element.astype("float64")
+        def half(*index: Expr) -> Expr:
+            *lead, second, lane = index
+            total, valid = transformed(weight, (*lead, lane))
+            rounded = total.astype(spec.dtype)
+            rest = (total - rounded.astype("float32")) * REST_SCALE
+            both = tirx.if_then_else(second == 0, rounded, rest.astype(spec.dtype))
+            return _where(valid, both, spec.dtype)
 
-            total = combine(form.h.filtering, form.w.filtering, a, b, tap).astype("float32")
-            if not valid:
-                return total
-            return tirx.if_then_else(tirx.all(*valid), total, tirx.const(0.0, "float32"))
+        value = whole if form.halves == 1 else half
+        return te.compute(form.packed_shape(problem), value, name="packed_weight")
 
-        return te.compute(shape, value, name="packed_weight")
+    return declare_packed(spec, problem, form, form.packed_shape(problem), pack_weight)
 
-    return declare_packed(spec, problem, form, shape, pack_weight)
+
+def _where(valid: list[Expr], value: Expr, dtype: str) -> Expr:
+    """The value where all tests hold, else 0."""
+    return tirx.if_then_else(tirx.all(*valid), value, tirx.const(0.0, dtype)) if valid else value
 
 
 def _round_up(value: int, unit: int) -> int:
