@@ -29,7 +29,7 @@ from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, get_template
-from tvmconv.tolerance import DEFAULT_MAX_ERROR
+from tvmconv.tolerance import DEFAULT_MAX_ERROR, get_accuracy
 from tvmconv.tuning.knowledge import Paths
 
 Tensor = Any
@@ -167,6 +167,12 @@ class Kernel:
     symbol: str
     built: Built = field(repr=False)
     compile_seconds: float
+
+    @property
+    def task(self) -> Task:
+        """What the kernel solves, with a ``max_error`` that allows its config."""
+        error = max(DEFAULT_MAX_ERROR, get_accuracy(self.accuracy).relative_error)
+        return Task(self.spec, self.target, self.threads, error)
 
     @property
     def object_bytes(self) -> bytes:

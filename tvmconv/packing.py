@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tvmconv.build import lower
 from tvmconv.library import Library, open_library
 from tvmconv.target import host
-from tvmconv.template import Task, get_template
+from tvmconv.template import get_template
 
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
@@ -30,8 +30,7 @@ def packing_library(kernel: Kernel) -> Library:
 
     here = host()
     # Vectors as the other machine has them: only the instructions are this one's.
-    task = Task(kernel.spec, kernel.target, kernel.threads)
-    lowered = lower(task, get_template(kernel.template_id), kernel.config, kernel.symbol)
+    lowered = lower(kernel.task, get_template(kernel.template_id), kernel.config, kernel.symbol)
     functions = {f"{kernel.symbol}_pack": lowered.pack_loops}
     compiled = lower_to_object(functions, here, listing=False)
     symbol = replace(kernel.c_symbol, cpu_features=here.cpu_features, empty=True)

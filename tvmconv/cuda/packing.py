@@ -21,8 +21,7 @@ def device_packing(kernel: Kernel) -> DeviceCode:
     Raises:
         BuildFailed: TVM refused it.
     """
-    task = Task(kernel.spec, kernel.target, kernel.threads)
-    return packing_code(task, get_template(kernel.template_id), kernel.config, kernel.symbol)
+    return packing_code(kernel.task, get_template(kernel.template_id), kernel.config, kernel.symbol)
 
 
 def packing_code(task: Task, template: Template, config: Config, symbol: str) -> DeviceCode:
