@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
 from math import prod
 
 from tvm import s_tir
@@ -25,8 +24,6 @@ from tvmconv.declare.staged_winograd import (
     declare_staged_packing,
     declare_staged_winograd,
 )
-from tvmconv.declare.winograd_form import TiledAxis
-from tvmconv.problem import Axis
 from tvmconv.space import Config, ConfigSpace
 from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy
@@ -46,15 +43,8 @@ from ..nests.product import (
 from ..nests.product_cost import footprint, gpu_of, product_work
 from ..nests.product_nest import ProductNest
 from ..nests.ranking import cheapest
+from ..nests.staged import MOST_WORKSPACE_BYTES, outputs_of, square, transform_launch, whole
 from ..nests.staged_nest import schedule_staged
-from ..nests.threads import SPREAD_THREADS
-
-# Inputs of a tile: at eight, registers spill and rounding grows.
-MOST_ALPHA = 6
-# Bytes of either buffer of workspace; 2^31 elements would be too many for 32-bit offsets.
-MOST_WORKSPACE_BYTES = 1 << 31
-# Instructions of one element: address and tests of a read, address of a write.
-MOVE_INSTRUCTIONS = 10
 
 
 def supports(task: Task) -> str | None:
@@ -67,15 +57,11 @@ def supports(task: Task) -> str | None:
 def space(task: Task) -> ConfigSpace:
     """Outputs of a tile, and the product's tiles."""
     _, h, w = task.problem.axes
-    made = ConfigSpace().define_knob("m_h", _outputs(h)).define_knob("m_w", _outputs(w))
-    stages = STAGES if gpu_of(task).async_copies else STAGES[:1]
+    made = ConfigSpace().define_knob("m_h", outputs_of(h)).define_knob("m_w", outputs_of(w))
+    # A weight of float16 is the sum of two halves: no copy.
+    copied = gpu_of(task).async_copies and task.spec.dtype == "float32"
+    stages = STAGES if copied else STAGES[:1]
     return define_tiles(made, task.problem, stages).where(lambda config: invalid(task, config))
-
-
-def _outputs(axis: Axis) -> tuple[int, ...]:
-    if axis.taps == 1:
-        return (1,)
-    return tuple(range(2, max(2, min(MOST_ALPHA + 1 - axis.taps, axis.quotients)) + 1))
 
 
 def invalid(task: Task, config: Config) -> str | None:
@@ -110,10 +96,7 @@ def staged_form(task: Task, config: Config) -> StagedForm:
     """Both axes in one block of tiles."""
     problem = task.problem
     _, h, w = problem.axes
-    rows, columns = (
-        TiledAxis(axis, m, TiledAxis(axis, m, 1).bands)
-        for axis, m in ((h, config.integer("m_h")), (w, config.integer("m_w")))
-    )
+    rows, columns = whole(h, config.integer("m_h")), whole(w, config.integer("m_w"))
     pixels_inside, terms_inside = threads_along(problem)
     halves = 4 // ITEM_BYTES[task.spec.dtype]
     return StagedForm(rows, columns, form_of(config), terms_inside, not pixels_inside, halves)
@@ -138,10 +121,8 @@ def configs(task: Task) -> Iterator[Config]:
     knobs = space(task).knobs
     names, (rows, columns, *tiles) = list(knobs), knobs.values()
     fitting = valid_tiles(gpu_of(task), tuple(tiles), *threads_along(task.problem))
-    for m_h, m_w in product(rows, columns):
-        if m_h != m_w and len(rows) > 1 and len(columns) > 1:
-            continue
-        if too_large(task, int(m_h), int(m_w)) is not None:
+    for m_h, m_w in square(rows, columns):
+        if too_large(task, m_h, m_w) is not None:
             continue
         for values in fitting:
             config = Config(tuple(zip(names, (m_h, m_w, *values), strict=True)))
@@ -177,26 +158,12 @@ def launches(task: Task, config: Config) -> tuple[tuple[Footprint, Work, int, fl
     size = float(ITEM_BYTES[task.spec.dtype])
     moved = v_bytes + gemm_bytes + size * form.weight_elems(problem)
     return (
-        _transform(taken_in, points, points, v_bytes + size * problem.x_elems),
+        transform_launch(taken_in, points, points, v_bytes + size * problem.x_elems),
         (footprint(tiles, nest), work, blocks, moved),
-        _transform(taken_out, points, form.h.m * form.w.m, gemm_bytes + size * problem.y_elems),
+        transform_launch(
+            taken_out, points, form.h.m * form.w.m, gemm_bytes + size * problem.y_elems
+        ),
     )
-
-
-def _transform(
-    count: int, read: int, written: int, data: float
-) -> tuple[Footprint, Work, int, float]:
-    """The same of one transform of ``count`` tiles, a thread for each."""
-    threads = SPREAD_THREADS[0]
-    work = Work(
-        multiply_adds=3.0 * threads * read,
-        integers=MOVE_INSTRUCTIONS * threads * (read + written),
-        shared_bytes=4.0 * threads * (read + written),
-        cached_bytes=4.0 * threads * (read + written),
-        independent=4.0,
-        rounds=2.0,
-    )
-    return Footprint(threads, 2 * read + 32), work, -(-count // threads), data
 
 
 def features(task: Task, configs: Sequence[Config]) -> Features:

@@ -88,19 +88,21 @@ class TensorGemm:
 
     def space(self, task: Task) -> ConfigSpace:
         """Tiles that warps divide and that an SM has registers and shared memory for."""
-        choices = self.choices(self.product(task).chunk)
-        smallest = choices["tile_k"][0]
-        deepest = -(-self.product(task).depth // smallest)
         space = ConfigSpace()
-        for name, values in choices.items():
-            if name == "tile_n":
-                widest = next((n for n in values if n >= task.problem.ocg), values[-1])
-                values = tuple(n for n in values if n <= widest)
+        for name, values in self.knobs(self.product(task)).items():
             space = space.define_knob(name, values)
-        return space.define_knob("split", tuple(s for s in SPLITS if s == 1 or s <= deepest)).where(
+        return space.where(
             lambda config: self._misfit(task, config),
             lambda columns: self.tilings(task, columns).fits,
         )
+
+    def knobs(self, product: Product) -> dict[str, tuple[int, ...]]:
+        """Choices of a product's tile and splits: no wider and no more than it has use for."""
+        knobs = dict(self.choices(product.chunk))
+        widest = next((n for n in knobs["tile_n"] if n >= product.problem.ocg), knobs["tile_n"][-1])
+        knobs["tile_n"] = tuple(n for n in knobs["tile_n"] if n <= widest)
+        deepest = -(-product.depth // knobs["tile_k"][0])
+        return knobs | {"split": tuple(s for s in SPLITS if s == 1 or s <= deepest)}
 
     def tilings(self, task: Task, columns: Columns) -> Tilings:
         """What many configs cost."""

@@ -39,27 +39,3 @@ __device__ inline void copy_stage(char* shared, int stage, const element* x, con
     copy_rows(target, x, rows, part.slice, part.depth, tile);
     weights.start(target + A_BYTES, part.weights + (size_t)tile * B_BYTES, stage);
 }
-
-// Stores a block's sums: finished to y, or as they are for the reduction. All of shared memory is
-// free by now.
-__device__ inline void store_sums(const float (&sums)[STRIPS][WARP_N / 8][4], char* shared,
-                                  const Part& part, const element* packed, const element* residual,
-                                  element* y, float* partial) {
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float* strip = (float*)shared + warp * STRIP_FLOATS;
-#pragma unroll
-    for (int i = 0; i < STRIPS; ++i) {
-        if (SPLIT > 1) {
-            int index = blockIdx.z * STRIPS_PER_SPLIT
-                        + ((blockIdx.y * TILES + blockIdx.x) * WARPS + warp) * STRIPS + i;
-            float4* own = (float4*)partial + (size_t)index * (WARP_N / 8) * 32 + lane;
-#pragma unroll
-            for (int j = 0; j < WARP_N / 8; ++j)
-                own[j * 32] = make_float4(sums[i][j][0], sums[i][j][1], sums[i][j][2],
-                                          sums[i][j][3]);
-        } else {
-            store_strip(sums[i], strip, part.slice, part.tile_m * TILE_M + strip_row(warp, i),
-                        part.tile_n * TILE_N + warp % WARPS_N * WARP_N, packed, residual, y);
-        }
-    }
-}

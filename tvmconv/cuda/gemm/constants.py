@@ -31,46 +31,61 @@ def _literal(value: int | float) -> str:
     return f"{value:.9e}f" if isinstance(value, float) else str(value)
 
 
-def product_constants(spec: ConvSpec, product: Product, tile: Tile) -> dict[str, int | float]:
-    """Extents, strides and sizes of tiles."""
-    problem, form = product.problem, PackedForm(product, tile)
+def product_constants(product: Product, tile: Tile) -> dict[str, int | float]:
+    """Extents and strides of x, and sizes of tiles."""
     chunks = tile.k // product.chunk
     found: dict[str, int | float] = {
         "TILE_M": tile.m, "TILE_N": tile.n, "TILE_K": tile.k,
         "WARP_M": tile.warp_m, "WARP_N": tile.warp_n, "STAGES": tile.stages, "SPLIT": tile.split,
         "TILES_N": tile.tiles_n(product), "TILES_K": tile.tiles_k(product),
         "TILES": tile.grid(product)[0], "STRIPS_PER_SPLIT": tile.strips(product),
-        "STRIP_PAD": STRIP_PAD,
         "CHUNK": product.chunk, "ROW_CHUNKS": chunks,
         "PASS": tile.threads // chunks, "A_COPIES": tile.m * chunks // tile.threads,
         "RUN": product.run, "RUN_FILLED": product.filled,
         "PIXELS": product.rows, "PHASES": product.phases,
-        "CHANNELS": problem.ocg, "CHANNELS_PADDED": form.blocks(problem) * tile.n,
-        "VECTORS_AT": form.weight_elems(problem), "VECTOR_ELEMS": form.vector_elems(problem),
-        "HAS_BIAS": spec.bias, "HAS_SCALE": spec.scale_shift, "HAS_RESIDUAL": spec.residual,
-        "CHANNELS_LAST": problem.y.c == 1, "STORED": stored_at_once(product),
-        "Y_ROW": row_stride(product),
     }  # fmt: skip
     for i, (name, axis) in enumerate(zip(_AXES, product.axes, strict=True)):
         found |= {
             f"PIXELS_{name}": axis.quotients, f"PHASES_{name}": axis.phases,
             f"STRIDE_{name}": axis.stride, f"STEP_{name}": axis.step,
-            f"IN_{name}": axis.in_extent, f"OUT_{name}": axis.out_extent,
+            f"IN_{name}": axis.in_extent,
             f"PADDED_{name}": product.is_guarded(i),
         }  # fmt: skip
     if tile.bulk:
         found["ARRIVALS_AT"] = tile.arrivals_at(product)
     if tile.split > 1:
         found["REDUCE_WARPS"] = REDUCE_WARPS
-    x, y = _strides("X", product.x), _strides("Y", problem.y)
+    x = stride_constants("X", product.x)
     if product.together:
         found["TOGETHER"] = product.together
     else:
         del x["X_C"]  # 1, or x would have been staged
-    return found | x | y
+    return found | x
 
 
-def _strides(name: str, strides: Strides) -> dict[str, int]:
+def strip_constants(product: Product) -> dict[str, int | float]:
+    """How strips of sums go through shared memory to y."""
+    channels_last, stored = product.problem.y.c == 1, stored_at_once(product)
+    return {
+        "STRIP_PAD": STRIP_PAD, "CHANNELS_LAST": channels_last, "STORED": stored,
+        "OWN_CHANNELS": stored if channels_last else 1, "Y_ROW": row_stride(product),
+    }  # fmt: skip
+
+
+def output_constants(spec: ConvSpec, problem: Problem, form: PackedForm) -> dict[str, int | float]:
+    """Extents and strides of y, and where the epilogue's vectors are."""
+    found: dict[str, int | float] = {
+        "CHANNELS": problem.ocg, "CHANNELS_PADDED": form.blocks(problem) * form.tile_oc,
+        "VECTORS_AT": form.weight_elems(problem), "VECTOR_ELEMS": form.vector_elems(problem),
+        "HAS_BIAS": spec.bias, "HAS_SCALE": spec.scale_shift, "HAS_RESIDUAL": spec.residual,
+    }  # fmt: skip
+    for name, axis in zip(_AXES, problem.axes, strict=True):
+        found[f"OUT_{name}"] = axis.out_extent
+    return found | stride_constants("Y", problem.y)
+
+
+def stride_constants(name: str, strides: Strides) -> dict[str, int]:
+    """Strides of a tensor as constants of that name."""
     values = {"N": strides.n, "G": strides.g, "C": strides.c}
     values |= dict(zip(_AXES, strides.space, strict=True))
     return {f"{name}_{letter}": value for letter, value in values.items()}
@@ -118,12 +133,13 @@ def axis_functions(product: Product) -> str:
     lines = []
     for name, axis in zip(_AXES.lower(), product.axes, strict=True):
         # A phase without taps sums nothing: one of its axes says 0, which nothing divides by.
-        lines.append(_by_phase(f"origin_{name}", axis.origins))
-        lines.append(_by_phase(f"taps_{name}", axis.tap_counts))
+        lines.append(phase_text(f"origin_{name}", axis.origins))
+        lines.append(phase_text(f"taps_{name}", axis.tap_counts))
     return "".join(lines)
 
 
-def _by_phase(name: str, values: Sequence[int]) -> str:
+def phase_text(name: str, values: Sequence[int]) -> str:
+    """A function that gives the value of a phase."""
     text = str(values[-1])
     if len(set(values)) > 1:
         for phase in range(len(values) - 2, -1, -1):
@@ -169,7 +185,7 @@ def staging_constants(product: Product) -> dict[str, int | float]:
     for i, (name, axis) in enumerate(zip(_AXES, problem.axes, strict=True)):
         found |= {f"STAGED_{name}": staging.extents[i], f"EVERY_{name}": staging.every[i]}
         found[f"LOW_{name}"] = axis.low
-    return found | _strides("FROM", problem.x)
+    return found | stride_constants("FROM", problem.x)
 
 
 def source_functions(problem: Problem) -> str:

@@ -57,6 +57,7 @@ class Tilings:
         columns: knobs of Tile by name: tile_m, tile_n, tile_k, warp_m, warp_n, stages, split;
             bulk, of which nothing but the mbarriers counts: nobody has timed it.
         by_warpgroups: whether four warps multiply together.
+        keeps_sums: whether a later launch takes the sums as they are, of splits or not.
     """
 
     product: Product
@@ -64,6 +65,7 @@ class Tilings:
     macs_per_cycle: float
     columns: Mapping[str, NDArray[Any]]
     by_warpgroups: bool = False
+    keeps_sums: bool = False
 
     def __getitem__(self, name: str) -> Array:
         return np.asarray(self.columns[name], dtype=np.float64)
@@ -96,8 +98,13 @@ class Tilings:
         """Dynamic shared memory of a block."""
         stages = self["stages"] * (self["tile_m"] + self["tile_n"]) * self.row_bytes
         strips = self.warps * 16 * (self["warp_n"] + STRIP_PAD) * 4
-        found: Array = np.maximum(stages, np.where(self["split"] > 1, 0, strips))
+        found: Array = np.maximum(stages, np.where(self.unfinished, 0, strips))
         return found + MBARRIER_BYTES * self["stages"] * self["bulk"]
+
+    @property
+    def unfinished(self) -> NDArray[np.bool_]:
+        """Whether blocks leave float32 sums for a later launch."""
+        return (self["split"] > 1) | self.keeps_sums
 
     @cached_property
     def resident(self) -> Array:
@@ -164,7 +171,7 @@ class Tilings:
     @cached_property
     def waiting(self) -> Array:
         """Cycles of a block in which nothing of it runs: first copies, barriers, its end."""
-        outputs = self["tile_m"] * self["tile_n"] * np.where(self["split"] > 1, 4.0, 3.0)
+        outputs = self["tile_m"] * self["tile_n"] * np.where(self.unfinished, 4.0, 3.0)
         stores = outputs * CHUNK_BYTES / self.product.chunk / L2_BYTES_PER_CYCLE / 2
         # Copies that run fewer stages ahead than a round trip takes are waited for.
         ahead = (self["stages"] - 1) * self.busy * np.maximum(1, self.resident)
@@ -188,22 +195,16 @@ class Tilings:
             return spent
 
         spent = full * wave(resident) + np.where(rest > 0, wave(rest), 0)
+        if self.keeps_sums:
+            return np.asarray(spent)
         memory = self._tensor_bytes() / self.gpu.dram_bytes_per_cycle
-        total: Array = np.maximum(spent, memory) + self._staging() + self._reduction()
-        return total
+        total: Array = np.maximum(spent, memory) + staging_cycles(self.product, self.gpu)
+        return total + self._reduction()
 
     def _tensor_bytes(self) -> float:
         problem, size = self.product.problem, CHUNK_BYTES / self.product.chunk
         weights = prod((self.product.slices, self.product.depth, problem.ocg))
         return size * (problem.x_elems + weights + problem.y_elems)
-
-    def _staging(self) -> float:
-        staging = self.product.staging
-        if staging is None:
-            return 0.0
-        problem, size = self.product.problem, CHUNK_BYTES / self.product.chunk
-        moved = size * (problem.x_elems + staging.elems(problem))
-        return LAUNCH_CYCLES + moved / self.gpu.dram_bytes_per_cycle
 
     def _reduction(self) -> Array:
         """The splits' sums are written and read once; they fit the second-level cache."""
@@ -227,6 +228,15 @@ class Tilings:
         useful = self["split"] <= np.ceil(self.product.depth / self["tile_k"])
         found: NDArray[np.bool_] = whole & even & few & deep & useful & (self.resident >= 1)
         return found
+
+
+def staging_cycles(product: Product, gpu: Gpu) -> float:
+    """Predicted cycles of the launch that copies x, 0 where none does."""
+    if product.staging is None:
+        return 0.0
+    problem, size = product.problem, CHUNK_BYTES / product.chunk
+    moved = size * (problem.x_elems + product.staging.elems(problem))
+    return LAUNCH_CYCLES + moved / gpu.dram_bytes_per_cycle
 
 
 def tensor_macs(gpu: Gpu, arch: str, elem_bytes: int, by_warpgroups: bool) -> float:

@@ -1,30 +1,8 @@
 // From sums in registers to y: through shared memory, so that neighbouring lanes store neighbouring
-// elements; bias, scale and shift, residual and activation on the way.
+// elements.
 
 constexpr int STRIP_PITCH = WARP_N + STRIP_PAD;  // floats; so rows of a strip start in other banks
 constexpr int STRIP_FLOATS = 16 * STRIP_PITCH;
-
-// Epilogue values of the channels that one lane stores.
-constexpr int OWN_CHANNELS = CHANNELS_LAST ? STORED : 1;
-
-struct Finish {
-    Vector<OWN_CHANNELS> bias, scale, shift;
-
-    __device__ inline Finish(const element* packed, int channel) {
-        const element* at = packed + VECTORS_AT + channel;
-        if (HAS_BIAS) bias = *(const Vector<OWN_CHANNELS>*)at;
-        at += HAS_BIAS * VECTOR_ELEMS;
-        if (HAS_SCALE) scale = *(const Vector<OWN_CHANNELS>*)at;
-        if (HAS_SCALE) shift = *(const Vector<OWN_CHANNELS>*)(at + VECTOR_ELEMS);
-    }
-
-    __device__ inline element operator()(float value, int own, element added) const {
-        if (HAS_BIAS) value += float_of(bias.at[own]);
-        if (HAS_SCALE) value = value * float_of(scale.at[own]) + float_of(shift.at[own]);
-        if (HAS_RESIDUAL) value += float_of(added);
-        return element_of(activate(value));
-    }
-};
 
 // Where output channel `channel` of a row lies in y, or -1 where the row is no output.
 __device__ inline int output_at(Slice slice, int row, int channel) {

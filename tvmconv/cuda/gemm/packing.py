@@ -83,7 +83,7 @@ class PackedForm:
 def declare_tiles(spec: ConvSpec, product: Product, tile: Tile) -> Declaration:
     """Declare ``pack``: weight and the epilogue's vectors, to packed."""
     form = PackedForm(product, tile)
-    place = _in_rows if tile.by_warpgroups else _in_fragments
+    place = _in_rows if tile.by_warpgroups else in_fragments
 
     def pack_weight(weight: te.Tensor) -> te.Tensor:
         def value(*index: Expr) -> Expr:
@@ -97,7 +97,7 @@ def declare_tiles(spec: ConvSpec, product: Product, tile: Tile) -> Declaration:
     return declare_packed(spec, product.problem, form, form.weight_shape(), pack_weight)
 
 
-def _in_fragments(chunk: int, within: list[Expr]) -> tuple[Expr, Expr]:
+def in_fragments(chunk: int, within: list[Expr]) -> tuple[Expr, Expr]:
     """Depth and channel within a tile of an element of a lane's registers."""
     step, block, lane, register, part = within
     held = chunk // 4

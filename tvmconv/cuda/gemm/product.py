@@ -109,11 +109,18 @@ def product_of(problem: Problem, elem_bytes: int, turns: bool = False) -> Produc
     if turns and (together := _pixels_together(problem, chunk)):
         run = problem.icg
         return Product(problem, chunk, problem.axes, problem.x, run, run, run, None, together)
-    if _reads_in_place(problem, chunk):
-        channels = problem.icg
-        return Product(problem, chunk, problem.axes, problem.x, channels, channels, channels, None)
-    plain, folded = _staged(problem, chunk), _folded(problem, chunk)
+    plain = pixels_of(problem, elem_bytes)
+    folded = None if plain.staging is None else _folded(problem, chunk)
     return folded if folded is not None and folded.depth < plain.depth else plain
+
+
+def pixels_of(problem: Problem, elem_bytes: int) -> Product:
+    """The product whose runs are the channels of single pixels, of x or of its copy."""
+    chunk = CHUNK_BYTES // elem_bytes
+    if not _reads_in_place(problem, chunk):
+        return _staged(problem, chunk)
+    channels = problem.icg
+    return Product(problem, chunk, problem.axes, problem.x, channels, channels, channels, None)
 
 
 def _reads_in_place(problem: Problem, chunk: int) -> bool:

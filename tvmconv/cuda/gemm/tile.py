@@ -90,5 +90,5 @@ class Tile:
         return x * y * self.warps * (self.warp_m // 16)
 
     def partial_bytes(self, product: Product) -> int:
-        """Workspace of the splits' sums."""
-        return 0 if self.split == 1 else self.split * self.strips(product) * 16 * self.warp_n * 4
+        """Workspace of the sums of all splits, where they are not finished at once."""
+        return self.split * self.strips(product) * 16 * self.warp_n * 4
