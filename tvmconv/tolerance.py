@@ -46,6 +46,11 @@ class Accuracy:
     relative_error: float
 
 
+def half(name: str) -> str:
+    """The class of an algorithm whose products have their factors rounded to float16."""
+    return f"half_{name}"
+
+
 # Direct: one output in exp(sqrt(3) pi c) of a single running sum passes its bound
 # (docs/tolerances.md): one in 3e9 at c = 4. Blocked sums and fused multiply-adds stay further away.
 DIRECT = "direct"
@@ -82,6 +87,21 @@ ACCURACIES |= {
 }
 # Long filters over few outputs lose less than F(6, 3).
 ACCURACIES |= {name: Accuracy(48.0, 1e-5) for name in ("winograd_f4_5", "winograd_f5_4")}
+
+# The same with both factors of the products rounded to float16, of 16 channels and more: at least
+# 2.7 times the largest error seen.
+_HALF_WINOGRAD = {
+    3: Accuracy(2.0**13, 1e-3),
+    4: Accuracy(2.0**13, 1e-3),
+    5: Accuracy(2.0**14, 2.5e-3),
+    6: Accuracy(2.0**15, 5e-3),
+}
+ACCURACIES |= {
+    half(f"winograd_f{m}_{r}"): _HALF_WINOGRAD[m + r - 1]
+    for r in range(2, 6)
+    for m in range(2, 6)
+    if m + r - 1 in _HALF_WINOGRAD
+}
 
 # Strassen's products of parts by their levels.
 ACCURACIES |= {"strassen_1": Accuracy(8.0, 6e-6), "strassen_2": Accuracy(12.0, 1e-5)}

@@ -74,7 +74,15 @@ _HALF = (
     tc.conv2d((1, 56, 56, 64), 64, 3, padding=1, bias=True, layout="NHWC", dtype="float16"),
     tc.conv2d((1, 3, 224, 224), 64, 7, stride=2, padding=3, activation="relu", dtype="float16"),
 )
-_TENSOR_CORES = {"cuda.implicit_gemm": _HALF, "cuda.warpgroup_gemm": _HALF}
+_HALF_WINOGRAD = (
+    _HALF[0],
+    tc.conv_transpose2d((2, 32, 9, 11), 40, (4, 3), stride=(2, 1), groups=2, dtype="float16"),
+)
+_TENSOR_CORES = {
+    "cuda.implicit_gemm": _HALF,
+    "cuda.warpgroup_gemm": _HALF,
+    "cuda.tensor_winograd": _HALF_WINOGRAD,
+}
 FAMILY_CASES: dict[str, dict[str, tuple[ConvSpec, ConvSpec]]] = {
     "x86": CASES,
     "arm": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -21,6 +22,14 @@ def function_text(name: str, argument: tirx.Var, body: Any) -> str:
     return (
         f"__device__ inline float {name}(float {argument.name}) {{\n{inner}    return {value};\n}}"
     )
+
+
+def transform_text(name: str, count: int, forms: Callable[[Sequence[Any]], Sequence[Any]]) -> str:
+    """``name(at, to)``: what ``forms`` makes of ``count`` expressions, as a function of arrays."""
+    results = forms([tirx.Var(f"at[{i}]", "float32") for i in range(count)])
+    lines = "".join(f"    to[{i}] = {_print(result, [])};\n" for i, result in enumerate(results))
+    parameters = f"const float (&at)[{count}], float (&to)[{len(results)}]"
+    return f"__device__ inline void {name}({parameters}) {{\n{lines}}}\n"
 
 
 def _print(node: Any, lines: list[str]) -> str:
