@@ -26,8 +26,17 @@ if TYPE_CHECKING:
     from tvmconv.target import Target
 
 
-def write(folder: Path, name: str, contents: Contents, packed: Packed) -> None:
+def write(
+    folder: Path, name: str, contents: Contents, packed: Packed, *, source: bool = False
+) -> None:
     """Write everything into an empty folder.
+
+    Args:
+        folder: where to.
+        name: of the bundle.
+        contents: convolutions and targets.
+        packed: weights to ship.
+        source: whether CUDA source goes beside machine code.
 
     Raises:
         EnvironmentProblem: there is no CUDA compiler.
@@ -42,6 +51,9 @@ def write(folder: Path, name: str, contents: Contents, packed: Packed) -> None:
             kernel.target.id: _write_code(folder, convolution.symbol, kernel, portable)
             for kernel in convolution.kernels
         }
+        if source:
+            for kernel in convolution.kernels:
+                _write_source(folder, convolution.symbol, kernel, codes[kernel.target.id])
         entry = manifest.kernel_entry(convolution, lambda k, codes=codes: codes[k.target.id])  # type: ignore[misc]
         entry["dtype"] = convolution.kernels[0].spec.dtype
         write_answers(folder, convolution, entry)
@@ -49,8 +61,8 @@ def write(folder: Path, name: str, contents: Contents, packed: Packed) -> None:
         entries.append(entry)
     for header in CUDA_HEADERS:
         shutil.copy(CUDA_SOURCE_DIR / header, folder / "include")
-    for source in CUDA_SOURCES:
-        shutil.copy(CUDA_SOURCE_DIR / source, folder / "src")
+    for runtime in CUDA_SOURCES:
+        shutil.copy(CUDA_SOURCE_DIR / runtime, folder / "src")
     rendered = cuda_texts.render(folder, name, contents.targets, portable, entries)
     rendered["tvmconv_load.py"] = standalone_source(cuda=True)
     for path, text in rendered.items():
@@ -111,9 +123,21 @@ def _write_code(folder: Path, symbol: str, kernel: Kernel, portable: str) -> dic
     }
 
 
+def _write_source(folder: Path, symbol: str, kernel: Kernel, entry: dict[str, Any]) -> None:
+    """CUDA source of one kernel for one target, and where the manifest finds it."""
+    device = kernel.built.device
+    assert device is not None, f"{kernel.target.id} has no device code"
+    for kind, code in (("run", device), ("pack", device_packing(kernel))):
+        if code.launches:
+            path = f"code/{symbol}_{kind}-{kernel.target.id}.cu"
+            (folder / path).write_text(code.source, encoding="utf-8")
+            entry[kind]["source"] = path
+
+
 def _part(code: DeviceCode, image: Image | None) -> dict[str, Any]:
     """Launches, and what each kernel needs of a multiprocessor."""
-    found = code.entry() | {"cubin": None, "ptx": None, "compiler": "", "flags": [], "usage": {}}
+    none = dict.fromkeys(("cubin", "ptx", "source"))
+    found = code.entry() | none | {"compiler": "", "flags": [], "usage": {}}
     if image is None:
         return found
     spills = dict(image.spills)

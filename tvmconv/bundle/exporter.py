@@ -42,6 +42,7 @@ def export(
     weights: Mapping[str, Any] | None = None,
     name: str | None = None,
     format: str = HOSTED,
+    source: bool = False,
 ) -> AnyBundle:
     """Write `kernels` as a bundle; the folder appears whole or not at all.
 
@@ -55,21 +56,26 @@ def export(
         name: of the libraries and the header, a C identifier; default: made from the folder's name.
         format: "hosted": libraries for a system with a C library and threads. "static": an archive
             for firmware, without threads, malloc or system; for one target.
+        source: whether a bundle for GPUs has the CUDA source of its code too, which nothing on the
+            device needs: `tvmconv validate FOLDER --emulate` proves it without a GPU.
 
     Returns:
         The bundle; its library is opened when a kernel is first called.
 
     Raises:
         ArgumentError: no kernels, a kernel twice, a convolution that lacks a target, weights that
-            fit no kernel, an unknown format or one that does not fit the targets, or a folder that
-            holds something else.
+            fit no kernel, an unknown format or one that does not fit the targets, source of kernels
+            for processors, or a folder that holds something else.
         BuildFailed: the C compiler or the linker refused.
         EnvironmentProblem: there is no C compiler.
     """
     out = Path(out_dir)
     contents = arrange(kernels)
     _check_format(format, contents)
-    write = cuda_export.write if contents.is_cuda else _writer(format)
+    if source and not contents.is_cuda:
+        ids = ", ".join(target.id for target in contents.targets)
+        raise ArgumentError("source", source, f"False: {ids} has no CUDA source")
+    write = _cuda_writer(source) if contents.is_cuda else _writer(format)
     _check_replaceable(out)
     chosen = name if name is not None else re.sub(r"\W+", "_", f"{out.resolve().name}")
     chosen = chosen if name is not None or chosen[:1].isalpha() else f"bundle_{chosen}"
@@ -89,6 +95,12 @@ def export(
 
 def _writer(form: str) -> Callable[[Path, str, Contents, Packed], None]:
     return lambda folder, name, contents, packed: _write(folder, name, form, contents, packed)
+
+
+def _cuda_writer(source: bool) -> Callable[[Path, str, Contents, Packed], None]:
+    return lambda folder, name, contents, packed: cuda_export.write(
+        folder, name, contents, packed, source=source
+    )
 
 
 def _check_format(form: str, contents: Contents) -> None:

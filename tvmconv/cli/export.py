@@ -29,6 +29,7 @@ examples:
   tvmconv export lenet5 --target x86_64_v2,x86_64_v3,x86_64_v4 --output out/any-pc
   tvmconv export mobilenet_v2 --target pi3,pi4,pi5 --output out/raspberry
   tvmconv export resnet50 --target sm_80,sm_90 --output out/gpu
+  tvmconv export lenet5 --target sm_90 --source --output out/proven
   tvmconv export lenet5 --target cortex_m7 --format static --output out/firmware
 """
 
@@ -47,6 +48,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="static: an archive for firmware, without threads, malloc and system",
     )
     parser.add_argument(
+        "--source",
+        action="store_true",
+        help="for GPUs: ship the CUDA source too, for `tvmconv validate FOLDER --emulate`",
+    )
+    parser.add_argument(
         "--no-selftest", action="store_true", help="do not run the bundle (for another machine)"
     )
 
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     with output.progress((len(layers) + 1) * len(targets) + 2, "exporting") as step:
         kernels = compile_targets(args, targets, layers, step)
         step("writing")
-        bundle = export(kernels, args.output, format=args.format)
+        bundle = export(kernels, args.output, format=args.format, source=args.source)
         step("self-test")
         here = [] if args.no_selftest or args.format == "static" else runnable(kernels)
         tests = selftests(bundle, here)
@@ -145,6 +151,8 @@ def print_selftests(
         how = f"`tvmconv validate {bundle.folder} --emulate` runs it in an emulator"
         if isinstance(bundle, CudaBundle):
             how = f"`python3 {bundle.folder}/tvmconv_load.py` runs it on a machine with such a GPU"
+            if any(path.endswith(".cu") for path in bundle.manifest["files"]):
+                how += f"; `tvmconv validate {bundle.folder} --emulate` proves its source here"
         console.print(
             f"self-test not run: {', '.join(others)}; {how}",
             style="dim",
@@ -162,6 +170,7 @@ def folder_sizes(folder: Path) -> dict[str, int]:
         ".bin": "golden vectors and weights",
         ".cubin": "machine code (cubin)",
         ".ptx": "code for newer GPUs (PTX)",
+        ".cu": "CUDA source",
     }
     sizes: dict[str, int] = {}
     for path in sorted(folder.rglob("*")):

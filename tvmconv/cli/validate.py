@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
 from tvmconv.cli.output import Output
+from tvmconv.cli.validate_source import validate_sources
 from tvmconv.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ With --emulate the kernels run in a program of their own under the target's emul
 proves targets that this machine is not; `tvmconv targets` says which emulators are here. Kernels of
 GPUs run on this processor, thread by thread, and races and accesses out of bounds are found.
 In place of SPEC the folder of a bundle: its C self-test runs for every target that it holds, and
-its kernels' answers are compared with torch's.
+its kernels' answers are compared with torch's. A bundle for GPUs is self-tested on this machine's
+GPU; with --emulate, one of `export --source` is proven by its CUDA source and launches, while its
+machine code is not run.
 
 examples:
   tvmconv validate conv2d_n1c64s56x56_o64k3x3_p1_bias_relu
@@ -106,9 +109,10 @@ def _bundles(args: argparse.Namespace, folders: Sequence[str], output: Output) -
 
     bundles = [(folder, read(folder)) for folder in folders]
     gpus = [folder for folder, bundle in bundles if isinstance(bundle, CudaBundle)]
-    if gpus and (args.emulate or len(gpus) < len(folders)):
-        allowed = "no --emulate, and bundles for GPUs alone: `tvmconv validate SPEC --emulate`"
-        raise ArgumentError("bundle for GPUs", gpus[0], allowed)
+    if gpus and len(gpus) < len(folders):
+        raise ArgumentError("FOLDER", folders, "bundles for processors or for GPUs, not both")
+    if gpus and args.emulate:
+        return validate_sources(gpus, args.seed, output)
     if gpus:
         return _gpu_bundles(gpus, output)
     held = [(f, v) for f, b in bundles if isinstance(b, Bundle) for v in variants(b)]

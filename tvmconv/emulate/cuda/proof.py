@@ -28,7 +28,7 @@ Array = NDArray[Any]
 # Kernels of one program: its compiler then takes seconds, and its tensors fit into memory.
 CHUNK: Final = 16
 # "repeat" has the inputs of "normal" and has to give its very bits, in another order.
-_ORDERS: Final[Mapping[str, Order]] = {
+PROOF_ORDERS: Final[Mapping[str, Order]] = {
     "integers": Order("forward"),
     "impulses": Order("reverse"),
     "borders": Order("random", 1),
@@ -115,4 +115,4 @@ def _call(number: int, subject: Subject, name: str) -> Call:
     tensors = {key: np.asarray(value) for key, value in given.items() if value is not None}
     spec = kernel.spec
     outputs = {"y": (spec.out_shape, numpy_dtype(spec.dtype))}
-    return Call(number, tensors, outputs, _ORDERS[name])
+    return Call(number, tensors, outputs, PROOF_ORDERS[name])
