@@ -4,6 +4,7 @@
     scripts/cuda_report.py
     scripts/cuda_report.py --target sm_90 --only cuda.winograd --print
     scripts/cuda_report.py conv2d_n1c64s56x56_o64k3x3_p1 --print
+    scripts/cuda_report.py conv2d_n1c64s56x56_o64k3x3_p1_f16 --max-error 1e-3 --print
 
 Every template compiles its default config for every layer that it takes. The table has a row per
 launch. No GPU is needed: registers, spills and shared memory are the compiler's, blocks per SM and
@@ -28,6 +29,7 @@ from tvmconv.space import Config  # noqa: E402
 from tvmconv.spec import ConvSpec  # noqa: E402
 from tvmconv.target import Target, load  # noqa: E402
 from tvmconv.template import Task  # noqa: E402
+from tvmconv.tolerance import DEFAULT_MAX_ERROR  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "cuda-figures.md"
 TARGETS = ("sm_80", "sm_90")
@@ -116,18 +118,18 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(specs: Iterable[ConvSpec], targets: Sequence[Target], only: str) -> Iterator[Row]:
-    """Compile what the templates take, spec by spec."""
-    for spec in specs:
-        for target in targets:
-            for candidate in consider(Task(spec, target)):
-                if candidate.config is not None and only in ("", candidate.template.id):
-                    yield from rows(spec, target, candidate.template.id, candidate.config)
+def measure(tasks: Iterable[Task], only: str) -> Iterator[Row]:
+    """Compile what the templates take, task by task."""
+    for task in tasks:
+        for candidate in consider(task):
+            if candidate.config is not None and only in ("", candidate.template.id):
+                yield from rows(task, candidate.template.id, candidate.config)
 
 
-def rows(spec: ConvSpec, target: Target, template_id: str, config: Config) -> Iterator[Row]:
+def rows(task: Task, template_id: str, config: Config) -> Iterator[Row]:
     """The launches of one kernel."""
-    kernel = tc.compile(spec, target, algorithm=template_id, config=config)
+    spec, target, error = task.spec, task.target, task.max_error
+    kernel = tc.compile(spec, target, algorithm=template_id, config=config, max_error=error)
     device = kernel.built.device
     assert device is not None
     for launch in device.launches:
@@ -160,13 +162,18 @@ def main() -> int:
         "--target", action="append", help=f"one or several; {' and '.join(TARGETS)}"
     )
     parser.add_argument("--only", default="", help="one template's id")
+    parser.add_argument(
+        "--max-error", type=float, default=DEFAULT_MAX_ERROR, metavar="E", help="as of `compile`"
+    )
     parser.add_argument("--print", action="store_true", help="do not write the document")
     args = parser.parse_args()
     given = [ConvSpec.parse(text) for text in args.specs]
     short = [replace(spec, dtype=dtype) for dtype in SHORT_FLOATS for spec in LAYERS[::3]]
     targets = [load(target_id) for target_id in args.target or TARGETS]
+    specs = given or [*LAYERS, *short]
+    tasks = [Task(s, t, max_error=args.max_error) for s in specs for t in targets]
     found = []
-    for row in measure(given or [*LAYERS, *short], targets, args.only):
+    for row in measure(tasks, args.only):
         print(row, flush=True)
         found.append(row)
     if not found:

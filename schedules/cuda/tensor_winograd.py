@@ -57,7 +57,9 @@ def supports(task: Task) -> str | None:
     if min(problem.icg, problem.ocg) < FEWEST_CHANNELS:
         return f"tensor cores want {FEWEST_CHANNELS} channels a group"
     _, h, w = problem.axes
-    return too_large(tiles_of(task, outputs_of(h)[0], outputs_of(w)[0]))
+    # Larger tiles take less memory; all of them may take too much.
+    reasons = [too_large(tiles_of(task, *m)) for m in square(outputs_of(h), outputs_of(w))]
+    return reasons[-1] if all(reasons) else None
 
 
 @lru_cache(maxsize=256)
