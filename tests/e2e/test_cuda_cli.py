@@ -52,6 +52,16 @@ def test_inspect_shows_registers_and_machine_code(capsys: pytest.CaptureFixture[
     assert "spilled: 0" in said
 
 
+def test_packed_weights_of_float16_have_two_bytes_each(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+    for text in (SPEC, f"{SPEC}_f16"):
+        algorithm = ("--algorithm", "cuda.general", "--target", "sm_80")
+        code, found = _json(capsys, "compile", text, *algorithm)
+        assert code == 0
+        sizes.append(found["kernels"][0]["packed_bytes"])
+    assert sizes[0] == 2 * sizes[1]
+
+
 @pytest.mark.parametrize(("target", "section"), [("sm_90", "hot"), ("host", "sass")])
 def test_sections_of_the_other_kind_are_refused(
     capsys: pytest.CaptureFixture[str], target: str, section: str

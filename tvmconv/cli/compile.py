@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.arithmetic import ITEM_BYTES
 from tvmconv.bench.labels import kilobytes
 from tvmconv.cli.arguments import add_compile, add_specs, chosen_layers, compile_layers
 from tvmconv.cli.output import Output
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
             kernel.tier,
             str(kernel.config).replace(",", " "),
             kilobytes(kernel.text_bytes),
-            kilobytes(4 * kernel.packed_elems),
+            kilobytes(ITEM_BYTES[kernel.spec.dtype] * kernel.packed_elems),
             f"{kernel.compile_seconds:.2f}",
         )
     console = output.console()
@@ -67,6 +68,6 @@ def describe(kernel: "Kernel") -> dict[str, Any]:
         "threads": kernel.threads,
         "symbol": kernel.symbol,
         "code_bytes": kernel.text_bytes,
-        "packed_bytes": 4 * kernel.packed_elems,
+        "packed_bytes": ITEM_BYTES[kernel.spec.dtype] * kernel.packed_elems,
         "compile_seconds": kernel.compile_seconds,
     }
