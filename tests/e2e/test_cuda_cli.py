@@ -93,6 +93,21 @@ def test_export_without_a_gpu_and_validate_with_one(
     assert "CUDA source for sm_90: got 'none of " in capsys.readouterr().err
 
 
+def test_export_with_source_says_how_to_prove_it(
+    capsys: pytest.CaptureFixture[str], stand_in: StandIn, tmp_path: Path
+) -> None:
+    stand_in.gpus("")
+    folder = tmp_path / "out"
+    arguments = ["export", SPEC, "--target", "sm_90", "--source", "-o", str(folder)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "CUDA source" in said
+    assert f"`tvmconv validate {folder} --emulate` proves its source here" in said
+    assert len(list((folder / "code").glob("*.cu"))) == 2
+    assert main(["export", SPEC, "--target", "x86_64_v2", "--source", "-o", str(folder)]) != 0
+    assert "has no CUDA source" in capsys.readouterr().err
+
+
 def _known(kernel: Kernel, folder: Path, stand_in: StandIn) -> None:
     assert kernel.built.device is not None
     for kind, code in (("run", kernel.built.device), ("pack", device_packing(kernel))):
