@@ -51,7 +51,7 @@ def supports(task: Task) -> str | None:
     """What Winograd takes, of float16 and 16 channels a group."""
     problem = task.problem
     if task.spec.dtype != "float16":
-        return "tensor cores multiply float16; float32 is for cuda.winograd"
+        return f"multiplies float16, not {task.spec.dtype}"
     if (reason := takes.supports(task)) is not None:
         return reason
     if min(problem.icg, problem.ocg) < FEWEST_CHANNELS:

@@ -25,7 +25,8 @@ def task_of(spec: ConvSpec, max_error: float, target_id: str = "sm_80") -> Task:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        (replace(LAYER, dtype="float32"), "float32 is for cuda.winograd"),
+        (replace(LAYER, dtype="float32"), "not float32"),
+        (replace(LAYER, dtype="bfloat16"), "not bfloat16"),
         (tc.conv2d((1, 12, 9, 9), 32, 3, dtype="float16"), "16 channels a group"),
         (tc.conv2d((1, 32, 9, 9), 32, 3, stride=2, dtype="float16"), "needs stride 1"),
         (tc.conv2d((1, 32, 9, 9), 32, 1, dtype="float16"), "no taps"),
@@ -35,6 +36,11 @@ def task_of(spec: ConvSpec, max_error: float, target_id: str = "sm_80") -> Task:
 )  # fmt: skip
 def test_what_it_does_not_take(spec: ConvSpec, reason: str) -> None:
     assert reason in str(get_template(ID).supports(task_of(spec, SMALL_TILES)))
+
+
+def test_two_bfloat16s_do_not_hold_a_weight() -> None:
+    task = task_of(replace(LAYER, dtype="bfloat16"), SMALL_TILES)
+    assert "bfloat16" in str(get_template("cuda.winograd").supports(task))
 
 
 def test_never_by_default() -> None:
