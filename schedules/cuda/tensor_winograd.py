@@ -149,7 +149,9 @@ def tilings(task: Task, m_h: int, m_w: int, columns: Columns) -> Tilings:
     """What many tilings of the product cost."""
     gpu = gpu_of(task)
     macs = tensor_macs(gpu, task.target.mcpu, int(HALF_BYTES), by_warpgroups=False)
-    return Tilings(tiles_of(task, m_h, m_w).product, gpu, macs, columns, keeps_sums=True)
+    # Bulk copies are Hopper's, beside wgmma alone.
+    named = {**columns, "bulk": np.zeros_like(columns["tile_n"])}
+    return Tilings(tiles_of(task, m_h, m_w).product, gpu, macs, named, keeps_sums=True)
 
 
 @lru_cache(maxsize=64)
