@@ -64,12 +64,11 @@ def turn_rows(
     at, squares, columns, channels = loops
     row = shuffle_rows(sch, columns, channels, side, lanes)
     xrow = sch.get_sblock("xrow")
-    if lanes > QUAD and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
-        *_, _, channels, row, _ = sch.get_loops(sch.get_sblock("xpad"))
+    if lanes > QUAD and _lie_in_rows(problem):
+        *_, channels, row, _ = sch.get_loops(sch.get_sblock("xpad"))
         sch.reorder(channels, squares)
         sch.compute_inline(xrow)
-        if problem.axes[1].in_extent > 1 and problem.x_elems > NEAR_ELEMS:
-            sch.annotate(row, AHEAD, problem.x.space[1])
+        _ask_ahead(sch, row, problem)
     else:
         sch.compute_at(xrow, at, preserve_unit_loops=True)
         copy_rows(sch, sch.get_loops(xrow)[-1], problem, lanes)
@@ -134,12 +133,22 @@ def copy_rows(sch: s_tir.Schedule, columns: Loop, problem: Problem, lanes: int) 
     For rows that are transposed or summed at once; where rows are only copied, loops for borders
     and interior measured a tenth faster. With one lane the machine has no masked loads.
     """
-    if lanes > 1 and problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant"):
+    if lanes > 1 and _lie_in_rows(problem):
         sch.annotate(columns, ROWS, lanes)
-        if problem.axes[1].in_extent > 1 and problem.x_elems > NEAR_ELEMS:
-            sch.annotate(columns, AHEAD, problem.x.space[1])
+        _ask_ahead(sch, columns, problem)
     else:
         split_off_borders(sch, columns, problem)
+
+
+def _lie_in_rows(problem: Problem) -> bool:
+    """Whether columns of x are neighbours, and what stands in the padding is no other column."""
+    return problem.x.space[2] == 1 and problem.padding_mode in ("zeros", "constant")
+
+
+def _ask_ahead(sch: s_tir.Schedule, loop: Loop, problem: Problem) -> None:
+    """Ask for the next row of a large x."""
+    if problem.axes[1].in_extent > 1 and problem.x_elems > NEAR_ELEMS:
+        sch.annotate(loop, AHEAD, problem.x.space[1])
 
 
 def vectorize_channels(sch: s_tir.Schedule, c: Loop, lanes: int) -> None:
