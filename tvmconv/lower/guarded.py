@@ -27,9 +27,9 @@ from tvm import ir, sym, tirx
 from tvmconv.lower.borders import ALL_MASKS, GUARDED, part_borders
 from tvmconv.lower.masked import (
     conjuncts,
+    from_zero,
     is_choice,
     loop_bounds,
-    margin_of,
     masked_load,
     opaque,
     replace,
@@ -199,7 +199,7 @@ def _lane_test(test: Expr, step: int, first: int, lanes: Lanes) -> Expr | bool:
 
     A truth value where it holds, or fails, for all: TVM cannot fold a vector of equal answers.
     """
-    start, growth = _from_zero(test, lanes.var)
+    start, growth = from_zero(test, lanes.var, _ZERO)
     if growth % step:
         # TVM divided the test by the stride. Back to columns: up to the last, or from the first
         # lane that it holds for, and not a column more.
@@ -211,14 +211,6 @@ def _lane_test(test: Expr, step: int, first: int, lanes: Lanes) -> Expr | bool:
     if answer is not None:
         return answer
     return tirx.GE(tirx.Ramp(start, growth, lanes.count), tirx.Broadcast(_ZERO, lanes.count))
-
-
-def _from_zero(test: Expr, var: tirx.Var) -> tuple[Expr, int]:
-    """A comparison of integers as ``start + growth * var >= 0``."""
-    margin = margin_of(test)
-    growth = slope(margin, var)
-    assert growth is not None
-    return replace(margin, var, _ZERO), growth
 
 
 def _segment(

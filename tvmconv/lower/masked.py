@@ -68,6 +68,14 @@ def margin_of(test: Expr) -> Expr:
     return difference - 1 if isinstance(test, tirx.LT | tirx.GT) else difference
 
 
+def from_zero(test: Expr, var: tirx.Var, first: Expr) -> tuple[Expr, int]:
+    """A comparison of integers as ``start + growth * (var - first) >= 0``: start and growth."""
+    margin = margin_of(test)
+    growth = slope(margin, var)
+    assert growth is not None
+    return replace(margin, var, first), growth
+
+
 def loop_bounds(body: tirx.Stmt) -> sym.Analyzer:
     """An analyzer that knows the range of every loop of constant extent."""
     analyzer = sym.Analyzer()

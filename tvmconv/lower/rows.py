@@ -23,10 +23,10 @@ from tvm import ir, sym, tirx
 
 from tvmconv.lower.masked import (
     conjuncts,
+    from_zero,
     is_choice,
     lane_mask,
     loop_bounds,
-    margin_of,
     masked_load,
     masked_store,
     opaque,
@@ -127,10 +127,7 @@ class Row:
         filler = tirx.const(0.0, "float32") if self.other is None else self.other
         left = []
         for test in (*self.tests, *tests):
-            margin = margin_of(test)
-            growth = slope(margin, var)
-            assert growth is not None
-            answer = settled(replace(margin, var, first), growth, lanes, bounds)
+            answer = settled(*from_zero(test, var, first), lanes, bounds)
             if answer is False:
                 return tirx.Broadcast(filler, lanes)
             if answer is None:

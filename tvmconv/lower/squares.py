@@ -118,7 +118,7 @@ def _unpacked(a: Expr, b: Expr, unit: int, lanes: int, code: list[tirx.Stmt]) ->
             for start in range(half, half + QUAD // 2, unit):
                 for side in (0, lanes):
                     order += [side + block + start + i for i in range(unit)]
-        halves.append(_named("part", _shuffle(a, b, order), lanes, code))
+        halves.append(_shuffled(a, b, order, lanes, code))
     return halves[0], halves[1]
 
 
@@ -135,20 +135,17 @@ def _moved(vectors: list[Expr], lanes: int, code: list[tirx.Stmt]) -> list[Expr]
             for i in range(QUAD)
         ]
         halves = [
-            _named("part", _shuffle(a, b, order), lanes, code)
+            _shuffled(a, b, order, lanes, code)
             for a, b in zip(vectors[::2], vectors[1::2], strict=True)
         ]
         columns.append(_moved(halves, lanes, code))
     return [column for pair in zip(*columns, strict=True) for column in pair]
 
 
-def _shuffle(a: Expr, b: Expr, order: list[int]) -> Expr:
-    return tirx.Shuffle([a, b], [_const(i) for i in order])
-
-
-def _named(name: str, value: Expr, lanes: int, code: list[tirx.Stmt]) -> Expr:
-    var = tirx.Var(name, f"float32x{lanes}")
-    code.append(tirx.Bind(var, value))
+def _shuffled(a: Expr, b: Expr, order: list[int], lanes: int, code: list[tirx.Stmt]) -> Expr:
+    """Elements of a and b in an order, by name: each is used twice."""
+    var = tirx.Var("part", f"float32x{lanes}")
+    code.append(tirx.Bind(var, tirx.Shuffle([a, b], [_const(i) for i in order])))
     return var
 
 
