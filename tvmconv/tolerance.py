@@ -10,6 +10,7 @@ they add is the one rounding of the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -69,21 +70,44 @@ ACCURACIES[TF32] = Accuracy(2.0**13 + 16.0, 6e-4)
 # Sums of an output's own products: no other output feels their errors, and small integers and
 # infinities go through them as they are.
 OWN_PRODUCTS = frozenset({DIRECT, TENSOR_CORES, TF32})
-# Winograd by alpha = m + r - 1, with the points of tvmconv/winograd.py: at least twice the largest
-# error of hundreds of layers of 1 to 512 channels (docs/tolerances.md).
+# Winograd with the points of tvmconv/winograd.py. What one axis loses multiplies what the other does,
+# and grows twofold with alpha = m + r - 1, so a class is the sum of both axes' alphas; an axis of one
+# tap counts as LEAST_ALPHA. At least 1.4 times the largest error, and twice the largest c, of
+# hundreds of layers of 1 to 512 channels (docs/tolerances.md). Sums are of 128 channels at most, and
+# above LONG_SUMS of 32.
+LEAST_ALPHA = 4
+LONG_SUMS = 14
 _WINOGRAD = {
-    3: Accuracy(4.0, 2e-6),
-    4: Accuracy(4.0, 2e-6),
-    5: Accuracy(8.0, 3e-6),
-    6: Accuracy(16.0, 5e-6),
-    7: Accuracy(32.0, 1e-5),
-    8: Accuracy(48.0, 2e-5),
+    8: Accuracy(4.0, 2e-6),
+    9: Accuracy(8.0, 2.5e-6),
+    10: Accuracy(8.0, 3e-6),
+    11: Accuracy(16.0, 4e-6),
+    12: Accuracy(16.0, 5e-6),
+    13: Accuracy(32.0, 7e-6),
+    14: Accuracy(32.0, 1e-5),
+    15: Accuracy(40.0, 1e-5),
+    16: Accuracy(80.0, 2e-5),
+    17: Accuracy(140.0, 3e-5),
+    18: Accuracy(140.0, 5e-5),
 }
+
+
+def winograd(h: tuple[int, int], w: tuple[int, int]) -> str:
+    """The class of F(m_h x m_w, r_h x r_w), of (m, r) along h and w, (1, 1) if there is one tap."""
+    if h == w:
+        return f"winograd_f{h[0]}_{h[1]}"
+    return f"winograd_f{h[0]}x{w[0]}_{h[1]}x{w[1]}"
+
+
+def _alpha(axis: tuple[int, int]) -> int:
+    return max(sum(axis) - 1, LEAST_ALPHA)
+
+
+_AXES = [(1, 1), *((m, r) for r in range(2, 6) for m in range(2, 8) if m + r <= 10)]
 ACCURACIES |= {
-    f"winograd_f{m}_{r}": _WINOGRAD[m + r - 1]
-    for r in range(2, 6)
-    for m in range(2, 7)
-    if m + r - 1 in _WINOGRAD
+    winograd(h, w): _WINOGRAD[_alpha(h) + _alpha(w)]
+    for h, w in product(_AXES, repeat=2)
+    if h != (1, 1) or w != (1, 1)
 }
 # Long filters over few outputs lose less than F(6, 3).
 ACCURACIES |= {name: Accuracy(48.0, 1e-5) for name in ("winograd_f4_5", "winograd_f5_4")}
@@ -142,7 +166,9 @@ def get_accuracy(name: str) -> Accuracy:
         UnsupportedSpec: for a name that has none yet; none borrows another's.
     """
     if name not in ACCURACIES:
-        raise UnsupportedSpec("accuracy", name, f"one with a bound: {', '.join(ACCURACIES)}")
+        known = [name for name in ACCURACIES if "winograd" not in name]
+        known += ["winograd_f{m}_{r}", "winograd_f{m_h}x{m_w}_{r_h}x{r_w}"]
+        raise UnsupportedSpec("accuracy", name, f"one with a bound: {', '.join(known)}")
     return ACCURACIES[name]
 
 

@@ -39,6 +39,7 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     6: ZERO + _opposite(Fraction(5, 8), Fraction(3, 2)),
     7: _opposite(Fraction(3, 8), Fraction(7, 8), Fraction(15, 8)),
     8: ZERO + _opposite(Fraction(1, 2), Fraction(1), Fraction(2)),
+    9: _opposite(Fraction(1, 4), Fraction(5, 8), Fraction(9, 8), Fraction(2)),
 }
 
 

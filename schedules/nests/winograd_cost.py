@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cores import core_of
-from tvmconv.declare.winograd_form import MOST_SUMMED
+from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.template import Features, Task
+from tvmconv.tolerance import LONG_SUMS
 from tvmconv.winograd import filtering
 
 from . import cost
@@ -133,9 +134,28 @@ class Plan:
         return self.columns["tile_oc"] // self.task.target.lanes
 
     @property
+    def run(self) -> Array:
+        """Most channels that are summed in one run, as run_of_sums has them."""
+        short = self.h.alpha + self.w.alpha > LONG_SUMS
+        return np.where(short, FEWER_SUMMED, MOST_SUMMED)
+
+    @property
+    def chains(self) -> Array:
+        """Two runs of sums side by side where one is too long and registers hold both."""
+        again = (self.run < MOST_SUMMED) & (self.problem.icg > self.run)
+        even = self.problem.icg % (2 * -(-self.problem.icg // (2 * self.run))) == 0
+        fits = 2 * self.sums + self._beside <= self.task.target.registers
+        return np.where(again & even & fits, 2, 1)
+
+    @property
+    def sums(self) -> Array:
+        """Vectors of outputs of a register tile."""
+        return self.columns["tile_t"] * self.vectors
+
+    @property
     def held(self) -> Array:
         """Accumulators."""
-        return self.columns["tile_t"] * self.vectors
+        return self.sums * self.chains
 
     @property
     def registers(self) -> Array:
@@ -143,11 +163,13 @@ class Plan:
 
         Otherwise there is a broadcast, and one that LLVM wants for itself.
         """
-        by_lane = self.task.target.lanes_multiply
-        needed: Array = self.held + self.vectors + SPARE_REGISTERS
-        if by_lane:
-            needed = self.held + self.vectors + self.columns["tile_t"]
+        needed: Array = self.held + self._beside
         return needed
+
+    @property
+    def _beside(self) -> Array:
+        by_lane = self.task.target.lanes_multiply
+        return self.vectors + (self.columns["tile_t"] if by_lane else SPARE_REGISTERS)
 
     @property
     def window_d(self) -> Array:
@@ -215,18 +237,29 @@ class Plan:
         return elems
 
     @property
-    def summed(self) -> int:
-        """Channels of one run of sums, as WinogradForm.ic_parts has them."""
-        return -(-self.problem.icg // -(-self.problem.icg // MOST_SUMMED))
+    def parts(self) -> Array:
+        """Parts of the sum, as WinogradForm.ic_parts has them."""
+        return -(-self.problem.icg // (self.chains * self.run))
+
+    @property
+    def summed(self) -> Array:
+        """Channels of one part."""
+        return -(-self.problem.icg // self.parts)
+
+    @property
+    def unrolled(self) -> Array:
+        """Channels of each chain per iteration, where lanes multiply."""
+        lengths, at = np.unique(self.summed // self.chains, return_inverse=True)
+        return np.array([unroll_ic(int(length)) for length in lengths])[at.reshape(-1)]
 
     @property
     def loads(self) -> Array:
         """Loads of one reduction step; from lanes, a load serves four steps or two vectors."""
         if self.task.target.lanes_multiply:
-            tiles, unrolled = self.columns["tile_t"], unroll_ic(self.summed)
+            tiles, unrolled = self.columns["tile_t"], self.unrolled
             # Both halves of eight channels are one load while there are registers for them.
             fits = (unrolled % 8 == 0) & (self.registers + tiles <= self.task.target.registers)
-            steps = np.where(fits, 8, min(unrolled, 4))
+            steps = np.where(fits, 8, np.minimum(unrolled, 4))
             paired: Array = tiles / steps + self.vectors / 2 + 4 / unrolled
             return paired
         plain: Array = self.columns["tile_t"] + self.vectors
@@ -236,10 +269,10 @@ class Plan:
     def step_cycles(self) -> Array:
         """One reduction step of one register tile."""
         target, core = self.task.target, core_of(self.task.target)
-        fma = self.held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
+        fma = self.sums / core.fma_per_cycle * (1.0 if target.fma else 2.0)
         loads = self.loads / core.loads_per_cycle
         step = np.maximum(np.maximum(fma, loads), core.fma_latency_cycles)
-        step += (self.held + self.loads) * core.instruction_cycles
+        step += (self.sums + self.loads) * core.instruction_cycles
         far = 4.0 * self.columns["tile_oc"] * self.summed > target.l1_bytes / 2
         cycles: Array = step + far * 4.0 * self.columns["tile_oc"] * core.near_cycles_per_byte
         return cycles
@@ -248,9 +281,9 @@ class Plan:
     def product_cycles(self) -> Array:
         """All matrix products."""
         terms = self.problem.icg * self.problem.axes[0].taps
-        parts = -(-self.problem.icg // MOST_SUMMED)
         tiles = self.points * self.depth * self.blocks_oc * self.tiles / self.columns["tile_t"]
-        overhead = parts * (SUM_CYCLES * self.held + LOOP_CYCLES)
+        overhead = self.parts * (SUM_CYCLES * self.sums + LOOP_CYCLES)
+        overhead += self.parts * (self.chains - 1) * self.sums / core_of(self.task.target).fma_per_cycle
         return self.runs * tiles * (terms * self.step_cycles + overhead)
 
     @property
@@ -316,11 +349,11 @@ class Plan:
             "product_share": self.product_cycles / self.work_cycles,
             "transform_share": self.transform_cycles / self.work_cycles,
             "copy_share": self.copy_cycles / self.work_cycles,
-            "step_over_fma": self.step_cycles * core_of(target).fma_per_cycle / self.held,
+            "step_over_fma": self.step_cycles * core_of(target).fma_per_cycle / self.sums,
             "accumulators": self.held,
             "registers_used": self.held / target.registers,
             "vectors": self.vectors,
-            "loads_per_fma": (self.columns["tile_t"] + self.vectors) / self.held,
+            "loads_per_fma": (self.columns["tile_t"] + self.vectors) / self.sums,
             "alpha_h": self.h.alpha,
             "alpha_w": self.w.alpha,
             "log_v_l2": np.log2(self.v_bytes / target.l2_bytes),

@@ -233,10 +233,10 @@ def _multiply(
     _unroll(sch, t, vector)
     sch.vectorize(lane)
     sch.compute_at(conv, tile, preserve_unit_loops=True)
-    *_, t, v, kd, ic = sch.get_loops(conv)
+    *_, chain, t, v, kd, ic = sch.get_loops(conv)
     vector, lane = sch.split(v, [None, form.lanes])
-    sch.reorder(kd, ic, t, vector, lane)
-    _unroll(sch, t, vector)
+    sch.reorder(kd, ic, chain, t, vector, lane)
+    _unroll(sch, chain, t, vector)
     sch.vectorize(lane)
     if worth_clipping(problem, 0) and form.depth >= problem.axes[0].out_extent:
         sch.annotate(kd, CLIP, 0)
@@ -244,7 +244,7 @@ def _multiply(
         ic, inner = sch.split(ic, [None, unroll])
         sch.unroll(inner)
     if prefetch:
-        sch.annotate(ic, PREFETCH, form.tile_oc * unroll)
+        sch.annotate(ic, PREFETCH, form.chains * form.tile_oc * unroll)
     sch.decompose_reduction(conv, kd)
     if part:
         sch.decompose_reduction(gemm, part[0])

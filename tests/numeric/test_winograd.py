@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tvmconv as tc
+from schedules.nests.winograd import form
 from tests.numeric.proving import level_of, named
 from tvmconv import fills
 from tvmconv.reference import reference
@@ -94,18 +95,53 @@ def test_random_specs_in_random_configs(spec: ConvSpec, drawn: random.Random) ->
     prove(spec, level, drawn.choice(listed))
 
 
-@pytest.mark.parametrize("m", [2, 3, 4, 5])
+TILES = [(2, 2), (3, 3), (4, 4), (5, 5), (6, 4), (7, 4), (4, 7), (2, 7), (5, 6)]
+
+
+def config_of(m_h: int, m_w: int, tile_t: int = 1, tile_oc: int = 16) -> Config:
+    knobs = {"m_h": m_h, "m_w": m_w, "blocks_d": 1, "blocks_h": 1, "blocks_w": 1}
+    return Config.of(**knobs, tile_t=tile_t, tile_oc=tile_oc, chunks=1, parts=1)
+
+
+@pytest.mark.parametrize(("m_h", "m_w"), TILES)
 @pytest.mark.parametrize("ic", [1, 64, 512])
-def test_relative_error_is_below_its_ceiling(m: int, ic: int) -> None:
+def test_relative_error_is_below_its_ceiling(m_h: int, m_w: int, ic: int) -> None:
     spec = tc.conv2d((1, 16, 16, ic), 32, 3, padding=1, layout="NHWC")
-    knobs = {"m_h": m, "m_w": m, "blocks_d": 1, "blocks_h": 1, "blocks_w": 1, "tile_t": 1}
-    config = Config.of(**knobs, tile_oc=16, chunks=1, parts=1)
-    kernel = tc.compile(spec, "x86_64_v3", algorithm=WINOGRAD, config=config)
+    kernel = tc.compile(spec, "x86_64_v3", algorithm=WINOGRAD, config=config_of(m_h, m_w))
     operands = fills.normal(spec, seed=ic)
     exact = reference(spec, operands)
     error = np.abs(kernel(operands.x, operands.weight) - exact).max() / np.abs(exact).max()
     ceiling = get_accuracy(kernel.accuracy).relative_error
     assert ceiling / 100 < error < ceiling <= DEFAULT_MAX_ERROR
+
+
+@pytest.mark.parametrize("m", range(2, 8))
+def test_relative_error_along_one_axis_is_below_its_ceiling(m: int) -> None:
+    spec = tc.conv1d((1, 400, 128), 32, 3, padding=1, layout="NLC")
+    kernel = tc.compile(spec, "x86_64_v3", algorithm=WINOGRAD, config=config_of(1, m))
+    operands = fills.normal(spec, seed=m)
+    exact = reference(spec, operands)
+    error = np.abs(kernel(operands.x, operands.weight) - exact).max() / np.abs(exact).max()
+    ceiling = get_accuracy(kernel.accuracy).relative_error
+    assert ceiling / 100 < error < ceiling <= DEFAULT_MAX_ERROR
+
+
+@pytest.mark.parametrize(
+    ("ic", "chains"), [(32, 1), (33, 1), (62, 2), (64, 2), (66, 1), (96, 2), (200, 2)]
+)
+def test_chains_of_sums_are_as_exact_as_parts(ic: int, chains: int) -> None:
+    """Runs of 32 channels, side by side where registers hold two, else one after the other."""
+    spec = tc.conv2d((1, 28, 28, ic), 32, 3, padding=1, layout="NHWC", bias=True)
+    operands, task = fills.normal(spec, seed=ic), Task(spec, load("x86_64_v3"))
+    exact, errors = reference(spec, operands), []
+    for tile_t, side_by_side in ((2, chains), (4, 1)):
+        config = config_of(7, 4, tile_t)
+        assert form(task, config).chains == side_by_side
+        kernel = tc.compile(spec, task.target.id, algorithm=WINOGRAD, config=config)
+        tc.validate(kernel).require()
+        answer = kernel(operands.x, operands.weight, bias=operands.bias)
+        errors.append(np.std(answer - exact))
+    assert max(errors) < 1.2 * min(errors)
 
 
 def test_channels_are_summed_in_parts_so_that_the_error_does_not_grow() -> None:

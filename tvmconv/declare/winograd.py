@@ -148,19 +148,20 @@ def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Ten
     """
     depth = problem.axes[0]
     parts, length = form.ic_parts(problem)
+    chains = form.chains
     kd = te.reduce_axis((0, depth.taps), name="kd")
     ic = te.reduce_axis((0, length), name="ic")
     weights = form.weight_shape(problem)
 
     def term(*index: Expr) -> Expr:
-        n, g, bd, bh, bw, ph, pw, qd, ob, a, b, part, t, lane = index
-        c = part * length + ic
+        n, g, bd, bh, bw, ph, pw, qd, ob, a, b, part, chain, t, lane = index
+        c = (part * length + ic) * chains + chain
         slice_d = qd * depth.stride + kd * depth.step
         lanes = form.lanes
         at = v[n, g, bd, bh, bw, ph, pw, slice_d, a, b, t, c // lanes, c % lanes]
         place = (g, ph, pw, ob // form.chunk, a, b, ob % form.chunk, kd, c, lane)
         product = at * packed[flat_index(place, weights)]
-        if parts * length > problem.icg:
+        if parts * length * chains > problem.icg:
             product = tirx.if_then_else(c < problem.icg, product, 0.0)
         return te.sum(product, axis=[kd, ic])
 
@@ -172,16 +173,17 @@ def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Ten
         form.w.filtering.alpha,
     )
     tail = (form.tiles, form.tile_oc)
-    conv = te.compute((*outer, parts, *tail), term, name="conv")
+    conv = te.compute((*outer, parts, chains, *tail), term, name="conv")
+
+    def joined(index: Sequence[Expr], part: Expr) -> Expr:
+        *place, t, lane = index
+        return sum(conv[(*place, part, chain, t, lane)] for chain in range(chains))
+
     if parts == 1:
-        return te.compute(
-            (*outer, *tail), lambda *index: conv[(*index[:-2], 0, *index[-2:])], name="gemm"
-        )
+        return te.compute((*outer, *tail), lambda *index: joined(index, 0), name="gemm")
     part = te.reduce_axis((0, parts), name="part")
     return te.compute(
-        (*outer, *tail),
-        lambda *index: te.sum(conv[(*index[:-2], part, *index[-2:])], axis=part),
-        name="gemm",
+        (*outer, *tail), lambda *index: te.sum(joined(index, part), axis=part), name="gemm"
     )
 
 

@@ -9,10 +9,18 @@ from typing import Any
 from tvmconv.declare.direct import TRANSPOSE_UNIT
 from tvmconv.declare.form import Output
 from tvmconv.problem import Axis, Problem
+from tvmconv.tolerance import LONG_SUMS
 from tvmconv.winograd import Filtering, filtering
 
 # Input channels that are summed in one run; their weights for 32 outputs take a third of L1.
 MOST_SUMMED = 128
+# The same of transforms that enlarge what the sums lose more than F(5, 3) does.
+FEWER_SUMMED = 32
+
+
+def run_of_sums(alphas: int) -> int:
+    """Input channels that are summed in one run, by the sum of both axes' alphas."""
+    return MOST_SUMMED if alphas <= LONG_SUMS else FEWER_SUMMED
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class WinogradForm:
         square: side of the squares in which rows are transposed.
         woven: channels-first rows and vectors of channels are woven by the machine's own moves (ld4
             and st4 of ARM), so outputs are stored without squares.
+        chains: runs of sums that a register tile keeps side by side, of every chains-th channel.
     """
 
     depth: int
@@ -105,6 +114,7 @@ class WinogradForm:
     lanes: int
     square: int = TRANSPOSE_UNIT
     woven: bool = False
+    chains: int = 1
     per_lane: bool = False
 
     @property
@@ -140,9 +150,10 @@ class WinogradForm:
         return -(-problem.icg // unit) * unit
 
     def ic_parts(self, problem: Problem) -> tuple[int, int]:
-        """Parts that the sum over input channels is cut into, and channels of each."""
-        parts = -(-problem.icg // MOST_SUMMED)
-        return parts, -(-problem.icg // parts)
+        """Parts that the sum over input channels is cut into, and channels of each chain."""
+        alphas = self.h.filtering.alpha + self.w.filtering.alpha
+        parts = -(-problem.icg // (self.chains * run_of_sums(alphas)))
+        return parts, -(-problem.icg // (parts * self.chains))
 
     def blocks(self, problem: Problem) -> int:
         """Blocks of tile_oc channels, rounded up to whole chunks."""
