@@ -112,8 +112,8 @@ ACCURACIES |= {
 # Long filters over few outputs lose less than F(6, 3).
 ACCURACIES |= {name: Accuracy(48.0, 1e-5) for name in ("winograd_f4_5", "winograd_f5_4")}
 
-# The same with both factors of the products rounded to float16, of 16 channels and more: at least
-# 2.7 times the largest error seen.
+# The same with both factors of the products rounded to float16, of 16 channels and more, by the
+# longer axis' alpha: at least 2.7 times the largest error seen.
 _HALF_WINOGRAD = {
     3: Accuracy(2.0**13, 1e-3),
     4: Accuracy(2.0**13, 1e-3),
@@ -121,10 +121,9 @@ _HALF_WINOGRAD = {
     6: Accuracy(2.0**15, 5e-3),
 }
 ACCURACIES |= {
-    half(f"winograd_f{m}_{r}"): _HALF_WINOGRAD[m + r - 1]
-    for r in range(2, 6)
-    for m in range(2, 6)
-    if m + r - 1 in _HALF_WINOGRAD
+    half(winograd(h, w)): _HALF_WINOGRAD[max(sum(h), sum(w)) - 1]
+    for h, w in product(_AXES, repeat=2)
+    if max(sum(h), sum(w)) - 1 in _HALF_WINOGRAD
 }
 
 # Strassen's products of parts by their levels.

@@ -36,6 +36,7 @@ from tvmconv.space import Columns, Config, ConfigSpace, columns_of
 from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy, half
 
+from ..nests import staged
 from ..nests import winograd as takes
 from ..nests.occupancy import as_columns, kernel_cycles
 from ..nests.product_cost import gpu_of
@@ -52,7 +53,7 @@ def supports(task: Task) -> str | None:
     problem = task.problem
     if task.spec.dtype != "float16":
         return f"multiplies float16, not {task.spec.dtype}"
-    if (reason := takes.supports(task)) is not None:
+    if (reason := staged.supports(task)) is not None:
         return reason
     if min(problem.icg, problem.ocg) < FEWEST_CHANNELS:
         return f"tensor cores want {FEWEST_CHANNELS} channels a group"

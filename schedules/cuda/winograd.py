@@ -28,6 +28,7 @@ from tvmconv.space import Config, ConfigSpace
 from tvmconv.template import Features, Task, Template, register
 from tvmconv.tolerance import get_accuracy
 
+from ..nests import staged
 from ..nests import winograd as takes
 from ..nests.occupancy import Footprint, Work, as_columns, described, kernel_cycles
 from ..nests.product import (
@@ -51,7 +52,7 @@ def supports(task: Task) -> str | None:
     """Unit stride and two to five taps on at least one of the last two axes; no bfloat16."""
     if task.spec.dtype == "bfloat16":
         return "two bfloat16s do not hold a transformed weight"
-    return takes.supports(task)
+    return staged.supports(task)
 
 
 def space(task: Task) -> ConfigSpace:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from tvmconv.declare.winograd_form import TiledAxis
 from tvmconv.problem import Axis
 from tvmconv.space import Value
+from tvmconv.template import Task
 
+from . import winograd as takes
 from .occupancy import Footprint, Work
 from .threads import SPREAD_THREADS
 
@@ -17,6 +19,13 @@ MOST_ALPHA = 6
 MOST_WORKSPACE_BYTES = 1 << 31
 # Instructions of one element: address and tests of a read, address of a write.
 MOVE_INSTRUCTIONS = 10
+
+
+def supports(task: Task) -> str | None:
+    """What Winograd takes, with unit strides."""
+    if any(axis.stride > 1 for axis in task.problem.axes[1:]):
+        return "needs stride 1"
+    return takes.supports(task)
 
 
 def outputs_of(axis: Axis) -> tuple[int, ...]:

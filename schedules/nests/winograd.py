@@ -45,7 +45,7 @@ SHORTLISTED = 100
 
 
 def supports(task: Task) -> str | None:
-    """Unit stride and two to five taps on at least one of the last two axes."""
+    """Two to five taps of a residue on at least one of the last two axes."""
     problem = task.problem
     if task.spec.op == "deform_conv":
         return "samples lie on no grid"
@@ -55,13 +55,13 @@ def supports(task: Task) -> str | None:
     if d.phases > 1:
         return "transposed convolutions of rank 3 are summed directly"
     for axis in (h, w):
-        if axis.stride > 1:
-            return "needs stride 1"
+        if axis.stride > 1 and axis.step > 1:
+            return "needs stride 1 where taps are dilated"
         if axis.is_uneven:
             return "the phases differ in taps"
-        if axis.taps > MOST_TAPS:
-            return f"needs at most {MOST_TAPS} taps along each axis"
-    if max(h.taps, w.taps) < 2:
+        if TiledAxis(axis, 1, 1).taps > MOST_TAPS:
+            return f"needs at most {MOST_TAPS} taps along each axis, per residue of its stride"
+    if max(TiledAxis(axis, 1, 1).taps for axis in (h, w)) < 2:
         return "no taps to share products"
     if problem.icg == 1 and problem.g > 1:
         return "depthwise: nothing to multiply but points"
@@ -95,9 +95,10 @@ def _up_to(choices: tuple[int, ...], extent: int) -> tuple[int, ...]:
 
 def _outputs(axis: Axis) -> tuple[int, ...]:
     """Outputs per tile: all that alpha allows, none beyond the axis' own extent."""
-    if axis.taps == 1:
+    taps = TiledAxis(axis, 1, 1).taps
+    if taps == 1:
         return (1,)
-    most = min(MOST_OUTPUTS, max(POINTS) + 1 - axis.taps, max(2, axis.quotients))
+    most = min(MOST_OUTPUTS, max(POINTS) + 1 - taps, max(2, axis.quotients))
     return tuple(range(2, most + 1))
 
 
@@ -162,7 +163,7 @@ def accuracy(task: Task, config: Config) -> str:
 
 def _accuracy(task: Task, m_h: int, m_w: int) -> str:
     _, h, w = task.problem.axes
-    return winograd((m_h, h.taps), (m_w, w.taps))
+    return winograd(*((m, TiledAxis(axis, m, 1).taps) for axis, m in ((h, m_h), (w, m_w))))
 
 
 def _exact_enough(task: Task, columns: Columns) -> NDArray[np.bool_]:
@@ -193,7 +194,7 @@ def shortlist(task: Task) -> tuple[Config, ...]:
     alike = np.abs(columns["m_h"] - columns["m_w"]) <= 3
     bands = Plan.of(task, columns).h
     rows = (columns["blocks_w"] == 1) | (bands.block == 1)
-    single = min(task.problem.axes[1].taps, task.problem.axes[2].taps) == 1
+    single = min(TiledAxis(axis, 1, 1).taps for axis in task.problem.axes[1:]) == 1
     listed = rows & (alike | single) & _exact_enough(task, columns)
     columns = {name: column[listed] for name, column in columns.items()}
     widest = columns | {"tile_t": _widest(task, columns)}
@@ -234,10 +235,10 @@ def spread(task: Task, config: Config) -> Config:
             continue
         split = {**items, "blocks_h": blocks_h, "chunks": chunks, "parts": parts, "tile_t": 1}
         columns = {name: np.array([value]) for name, value in split.items()}
-        split["tile_t"] = int(_widest(task, columns)[0])
-        candidate = Config(tuple(split.items()))
-        if invalid(task, candidate) is None:
-            found.append(candidate)
+        for tile_t in {int(_widest(task, columns, chains)[0]) for chains in (1, 2)}:
+            candidate = Config(tuple((split | {"tile_t": tile_t}).items()))
+            if invalid(task, candidate) is None:
+                found.append(candidate)
     predicted = Plan.of(task, columns_of(found)).cycles
     return found[int(np.argmin(predicted))]
 

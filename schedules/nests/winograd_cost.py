@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cores import core_of
-from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED
+from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED, TiledAxis
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.template import Features, Task
@@ -60,6 +60,7 @@ class Tiling:
     window: Array
     input_ops: Array
     output_ops: Array
+    residues: int
 
     @classmethod
     def of(cls, axis: Axis, m: Array, blocks: Array) -> Tiling:
@@ -68,17 +69,20 @@ class Tiling:
         bands = -(-axis.quotients // (m * step))
         block = -(-bands // blocks)
         spread = max(axis.origins) - axis.low
+        one = TiledAxis(axis, 1, 1)
         kinds, at = np.unique(m, return_inverse=True)
-        transforms = [filtering(int(kind), axis.taps) for kind in kinds]
+        transforms = [filtering(int(kind), one.taps) for kind in kinds]
+        whole = (block * m + one.taps - 1) * step + spread
         return cls(
             m=m,
-            alpha=m + axis.taps - 1,
+            alpha=m + one.taps - 1,
             block=block,
             blocks=-(-bands // block),
             tiles=block * step,
-            window=(block * m + axis.taps - 1) * step + spread,
+            window=(whole - 1) * axis.stride + one.residues,
             input_ops=np.array([t.input_ops for t in transforms])[at],
             output_ops=np.array([t.output_ops for t in transforms])[at],
+            residues=one.residues,
         )
 
 
@@ -190,9 +194,20 @@ class Plan:
         return 4.0 * self.window_d * self.h.window * self.w.window * self.channels_in
 
     @property
+    def slices(self) -> Array:
+        """Transforms of a tile's input and vector of channels."""
+        return self.window_d * self.h.residues * self.w.residues
+
+    @property
+    def terms(self) -> int:
+        """Products that are summed for a point of an output tile."""
+        residues = self.h.residues * self.w.residues
+        return self.problem.icg * self.problem.axes[0].taps * residues
+
+    @property
     def v_bytes(self) -> Array:
         """Transformed input of a block."""
-        return 4.0 * self.points * self.tiles * self.window_d * self.channels_in
+        return 4.0 * self.points * self.tiles * self.slices * self.channels_in
 
     @property
     def gemm_bytes(self) -> Array:
@@ -202,8 +217,7 @@ class Plan:
     @property
     def weight_bytes(self) -> Array:
         """Weights of one group and phase."""
-        terms = self.problem.icg * self.problem.axes[0].taps
-        return 4.0 * self.points * terms * self.blocks_oc * self.columns["tile_oc"]
+        return 4.0 * self.points * self.terms * self.blocks_oc * self.columns["tile_oc"]
 
     @property
     def runs(self) -> Array:
@@ -280,18 +294,17 @@ class Plan:
     @property
     def product_cycles(self) -> Array:
         """All matrix products."""
-        terms = self.problem.icg * self.problem.axes[0].taps
         tiles = self.points * self.depth * self.blocks_oc * self.tiles / self.columns["tile_t"]
         overhead = self.parts * (SUM_CYCLES * self.sums + LOOP_CYCLES)
         overhead += self.parts * (self.chains - 1) * self.sums / core_of(self.task.target).fma_per_cycle
-        return self.runs * tiles * (terms * self.step_cycles + overhead)
+        return self.runs * tiles * (self.terms * self.step_cycles + overhead)
 
     @property
     def transform_cycles(self) -> Array:
         """Both transforms; each part of the channels transforms its input again."""
         h, w, core = self.h, self.w, core_of(self.task.target)
         moved = (1 / core.loads_per_cycle + 1 / STORES_PER_CYCLE) * self.points
-        vectors_in = self.columns["parts"] * self.window_d * self.channels_in
+        vectors_in = self.columns["parts"] * self.slices * self.channels_in
         ops_in = h.alpha * w.input_ops + w.alpha * h.input_ops
         vectors_out = self.depth * self.blocks_oc * self.columns["tile_oc"]
         ops_out = h.alpha * w.output_ops + w.m * h.output_ops

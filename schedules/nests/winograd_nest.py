@@ -233,9 +233,9 @@ def _multiply(
     _unroll(sch, t, vector)
     sch.vectorize(lane)
     sch.compute_at(conv, tile, preserve_unit_loops=True)
-    *_, chain, t, v, kd, ic = sch.get_loops(conv)
+    *_, chain, t, v, kd, e, ic = sch.get_loops(conv)
     vector, lane = sch.split(v, [None, form.lanes])
-    sch.reorder(kd, ic, chain, t, vector, lane)
+    sch.reorder(kd, e, ic, chain, t, vector, lane)
     _unroll(sch, chain, t, vector)
     sch.vectorize(lane)
     if worth_clipping(problem, 0) and form.depth >= problem.axes[0].out_extent:

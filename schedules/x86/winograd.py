@@ -6,12 +6,14 @@
             v[a][b][tile][ic] = Bh xpad Bw                          vectors along ic
             for chunk of output channels:
                 for a, b, block of tile_oc channels, tile_t tiles:
-                    acc[tile_t][tile_oc / lanes] = 0
-                    for kd, ic:  acc[i] += broadcast(v[a][b][tile i][ic]) * u[..][ic][0 : tile_oc]
-                    gemm[a][b][block][tiles] = acc
+                    acc[chain][tile_t][tile_oc / lanes] = 0
+                    for kd, ic, chain:
+                        acc[..][i] += broadcast(v[a][b][tile i][ic]) * u[..][ic][0 : tile_oc]
+                    gemm[a][b][block][tiles] = acc[0] + acc[1], or the only one
                 y[tile] = epilogue(Ah gemm Aw)                      vectors along oc
 
-A direct sum takes m^2 r^2 products where this takes alpha^2: 144 against 36 for F(4x4, 3x3). Blocks
+A direct sum takes m^2 r^2 products where this takes alpha^2: 144 against 36 for F(4x4, 3x3), 252
+against 54 for F(7x4, 3x3), whose sums are kept short, in two chains, so that it stays exact. Blocks
 keep v and gemm in the second-level cache; where the weights are larger than that, one block of the
 whole map streams them once (Zlateski, Jia, Li and Durand, "The Anatomy of Efficient FFT and
 Winograd Convolutions on Modern CPUs", ICS 2019; Lavin and Gray, CVPR 2016). The matrices come from

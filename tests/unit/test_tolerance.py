@@ -17,10 +17,12 @@ from tvmconv.reference import accumulate, accumulate_squares, activate, finish, 
 from tvmconv.spec import ConvSpec
 from tvmconv.tolerance import (
     ABSOLUTE_ERROR,
+    DEFAULT_MAX_ERROR,
     LIPSCHITZ,
     RELATIVE_ERROR,
     error_bound,
     get_accuracy,
+    winograd,
 )
 from tvmconv.validate import compare
 
@@ -97,6 +99,28 @@ def test_algorithms_without_a_bound_are_refused() -> None:
     assert get_accuracy("direct").constant == 4
     with pytest.raises(UnsupportedSpec, match="winograd"):
         get_accuracy("winograd")
+
+
+def test_winograd_loses_more_with_either_alpha() -> None:
+    classes = {
+        (h, w): get_accuracy(winograd((h, 3), (w, 3))) for h in range(2, 8) for w in range(2, 8)
+    }
+    for (h, w), accuracy in classes.items():
+        assert accuracy == classes[w, h]
+        for longer in ((h + 1, w), (h, w + 1)):
+            after = classes.get(longer, accuracy)
+            assert after.relative_error >= accuracy.relative_error
+            assert after.constant >= accuracy.constant
+    exact = {tile for tile, a in classes.items() if a.relative_error <= DEFAULT_MAX_ERROR}
+    assert (7, 4) in exact
+    assert not exact & {(6, 6), (7, 5), (7, 7)}
+
+
+def test_winograd_along_one_axis_loses_less() -> None:
+    for m in range(2, 8):
+        line, plane = winograd((1, 1), (m, 3)), winograd((m, 3), (m, 3))
+        assert line != plane
+        assert get_accuracy(line).relative_error <= get_accuracy(plane).relative_error
 
 
 def test_compare_names_the_worst_element() -> None:

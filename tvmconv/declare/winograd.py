@@ -1,13 +1,14 @@
 """Winograd's algorithm in TE: tiles of m outputs per axis, a product per point, blocks explicit.
 
     v[a][b][tile][ic]     = sum over i, j of Bh[a][i] Bw[b][j] xpad[tile at i][tile at j][ic]
-    gemm[a][b][tile][oc]  = sum over kd, ic of v[d + kd][a][b][tile][ic] * u[a][b][kd][ic][oc]
+    gemm[a][b][tile][oc]  = sum over kd, e, ic of v[d + kd, e][a][b][tile][ic] * u[a][b][kd][e][ic][oc]
     out[tile at i][at j]  = act(sum over a, b of Ah[i][a] Aw[j][b] gemm[a][b][tile] + bias)
 
 u = Gh w Gw is what ``pack`` stores. The block of tiles that shares v is an axis of its own in every
 stage, so each stage is computed whole under it and no size has to be inferred. Dilated axes are
 interleaved sub-images, one per remainder by the step; the phases of a transposed convolution are
-stride-1 convolutions of their own. The axis d, where there is one, is summed directly.
+stride-1 convolutions of their own. With a stride, e runs over the residues of taps, whose products
+are summed before the way back. The axis d, where there is one, is summed directly.
 """
 
 from __future__ import annotations
@@ -102,14 +103,16 @@ def _stage_input(problem: Problem, form: WinogradForm, x: te.Tensor) -> te.Tenso
 def _transform_input(problem: Problem, form: WinogradForm, xpad: te.Tensor) -> te.Tensor:
     """Stages ``half_v``, along w, and ``v``, along h; one where h has no taps."""
     h, w = form.h, form.w
-    shape = (*form.phase_shape(problem), form.windows(problem)[0])
+    residues = form.residues
+    shape = (*form.phase_shape(problem), form.windows(problem)[0] * residues)
 
     def along_w(index: Sequence[Expr], t: Expr, i: Expr, b: Expr, c: Expr) -> Expr:
         ph, pw = index[5], index[6]
-        row = h.position(t // w.tiles, i) + (by_phase(h.axis.origins, ph) - h.axis.low)
+        slice_d, (e_h, e_w) = index[7] // residues, form.residue_of(index[7] % residues)
+        row = h.read_at(t // w.tiles, i, e_h) + (by_phase(h.axis.origins, ph) - h.axis.low)
         first = by_phase(w.axis.origins, pw) - w.axis.low
-        columns = [w.position(t % w.tiles, j) + first for j in range(w.filtering.alpha)]
-        d = [xpad[(*index[:5], index[7], row, *form.column_at(column), c)] for column in columns]
+        columns = [w.read_at(t % w.tiles, j, e_w) + first for j in range(w.filtering.alpha)]
+        d = [xpad[(*index[:5], slice_d, row, *form.column_at(column), c)] for column in columns]
         return pick(w.filtering.transform_input(d), b)
 
     # Channels by vectors, so that whole vectors are stored however many channels are read.
@@ -150,20 +153,21 @@ def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Ten
     parts, length = form.ic_parts(problem)
     chains = form.chains
     kd = te.reduce_axis((0, depth.taps), name="kd")
+    e = te.reduce_axis((0, form.residues), name="e")
     ic = te.reduce_axis((0, length), name="ic")
     weights = form.weight_shape(problem)
 
     def term(*index: Expr) -> Expr:
         n, g, bd, bh, bw, ph, pw, qd, ob, a, b, part, chain, t, lane = index
         c = (part * length + ic) * chains + chain
-        slice_d = qd * depth.stride + kd * depth.step
+        slice_d = (qd * depth.stride + kd * depth.step) * form.residues + e
         lanes = form.lanes
         at = v[n, g, bd, bh, bw, ph, pw, slice_d, a, b, t, c // lanes, c % lanes]
-        place = (g, ph, pw, ob // form.chunk, a, b, ob % form.chunk, kd, c, lane)
+        place = (g, ph, pw, ob // form.chunk, a, b, ob % form.chunk, kd, e, c, lane)
         product = at * packed[flat_index(place, weights)]
         if parts * length * chains > problem.icg:
             product = tirx.if_then_else(c < problem.icg, product, 0.0)
-        return te.sum(product, axis=[kd, ic])
+        return te.sum(product, axis=[kd, e, ic])
 
     outer = (
         *form.phase_shape(problem),
@@ -273,14 +277,17 @@ def declare_winograd_packing(spec: ConvSpec, problem: Problem, form: WinogradFor
 
     def pack_weight(weight: te.Tensor) -> te.Tensor:
         def value(*index: Expr) -> Expr:
-            g, ph, pw, chunk, a, b, inside, kd, ic, lane = index
+            g, ph, pw, chunk, a, b, inside, kd, e, ic, lane = index
             block = chunk * form.chunk + inside
             group, o, valid = output_channel(problem, form, g, block, lane)
 
             def tap(kh: int, kw: int) -> Expr:
-                at = weight_tap(spec, problem, (0, ph, pw), (kd, kh, kw))
+                residues = zip((kh, kw), (form.h, form.w), form.residue_of(e), strict=True)
+                taps = [k * tiled.axis.stride + r for k, tiled, r in residues]
+                at = weight_tap(spec, problem, (0, ph, pw), (kd, *taps))
                 element = weight[weight_offset(spec, problem, group, o, ic, at)]
-                return element.astype("float64")
+                exists = [k < axis.taps for k, axis in zip(taps, problem.axes[1:], strict=True)]
+                return zero_unless(exists, element).astype("float64")
 
             total = combine(h, w, a, b, tap).astype("float32")
             return tirx.if_then_else(tirx.all(*valid), total, 0.0) if valid else total
@@ -288,6 +295,12 @@ def declare_winograd_packing(spec: ConvSpec, problem: Problem, form: WinogradFor
         return te.compute(shape, value, name="packed_weight")
 
     return declare_packed(spec, problem, form, shape, pack_weight)
+
+
+def zero_unless(tests: Sequence[Any], value: Expr) -> Expr:
+    """The value where all tests hold; nothing is tested where they always do."""
+    open_ones = [test for test in tests if test is not True]
+    return tirx.if_then_else(tirx.all(*open_ones), value, 0.0) if open_ones else value
 
 
 def weight_tap(

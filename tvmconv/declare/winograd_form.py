@@ -28,7 +28,8 @@ class TiledAxis:
     """One spatial axis in tiles of m outputs, ``block`` bands of them at a time.
 
     A band is m outputs of each of the ``step`` interleaved sub-images: m * step neighbouring
-    outputs, ``step`` tiles.
+    outputs, ``step`` tiles. A stride takes x and the taps apart by their residues: tap k reads every
+    stride-th input from residue k % stride on, with unit stride and a filter of its own.
     """
 
     axis: Axis
@@ -37,8 +38,18 @@ class TiledAxis:
 
     @property
     def filtering(self) -> Filtering:
-        """F(m, taps)."""
-        return filtering(self.m, self.axis.taps)
+        """F(m, taps of one residue)."""
+        return filtering(self.m, self.taps)
+
+    @property
+    def residues(self) -> int:
+        """Residues of taps modulo the stride, each with a product of its own."""
+        return min(self.axis.stride, self.axis.taps)
+
+    @property
+    def taps(self) -> int:
+        """Most taps of one residue."""
+        return -(-self.axis.taps // self.axis.stride)
 
     @property
     def step(self) -> int:
@@ -69,13 +80,19 @@ class TiledAxis:
     def window(self) -> int:
         """Inputs that one block reads, all phases together."""
         spread = max(self.axis.origins) - self.axis.low
-        return (self.block * self.m + self.axis.taps - 1) * self.step + spread
+        whole = (self.block * self.m + self.taps - 1) * self.step + spread
+        return (whole - 1) * self.axis.stride + self.residues
 
     def position(self, tile: Any, i: Any) -> Any:
-        """Place of a tile's i-th input, or output, within the block."""
+        """Place of a tile's i-th input of a residue, or output, within the block."""
         if self.step == 1:
             return tile * self.m + i
         return (tile // self.step * self.m + i) * self.step + tile % self.step
+
+    def read_at(self, tile: Any, i: Any, residue: Any) -> Any:
+        """Place in x of a tile's i-th input of a residue, within the block."""
+        at = self.position(tile, i)
+        return at if self.axis.stride == 1 else at * self.axis.stride + residue
 
     def parts(self, output: Any) -> tuple[Any, Any, Any]:
         """Band, output of a tile and sub-image of an output of the block."""
@@ -140,6 +157,15 @@ class WinogradForm:
             return column // self.square, column % self.square
         return (column,)
 
+    @property
+    def residues(self) -> int:
+        """Residues along h and w together."""
+        return self.h.residues * self.w.residues
+
+    def residue_of(self, e: Any) -> tuple[Any, Any]:
+        """Those of one of them along h and along w."""
+        return e // self.w.residues, e % self.w.residues
+
     def channels(self, problem: Problem) -> int:
         """Output channels of a group."""
         return problem.ocg
@@ -166,7 +192,8 @@ class WinogradForm:
 
     def block_strides(self, problem: Problem) -> tuple[int, int, int]:
         """Inputs from one block to the next along d, h and w."""
-        return self.depth * problem.axes[0].stride, self.h.outputs, self.w.outputs
+        h, w = (tiled.outputs * tiled.axis.stride for tiled in (self.h, self.w))
+        return self.depth * problem.axes[0].stride, h, w
 
     def windows(self, problem: Problem) -> tuple[int, int, int]:
         """Inputs that one block reads along d, h and w."""
@@ -202,7 +229,7 @@ class WinogradForm:
         return Output(n, g, b, (0, ph, pw), q, lane)
 
     def weight_shape(self, problem: Problem) -> tuple[int, ...]:
-        """Packed weight: g, phases, chunk, a, b, block of the chunk, kd, ic, channel."""
+        """Packed weight: g, phases, chunk, a, b, block of the chunk, kd, residue, ic, channel."""
         return (
             problem.g,
             self.h.axis.phases,
@@ -212,6 +239,7 @@ class WinogradForm:
             self.w.filtering.alpha,
             self.chunk,
             problem.axes[0].taps,
+            self.residues,
             problem.icg,
             self.tile_oc,
         )
