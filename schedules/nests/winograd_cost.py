@@ -61,6 +61,7 @@ class Tiling:
     input_ops: Array
     output_ops: Array
     residues: int
+    products: Array
 
     @classmethod
     def of(cls, axis: Axis, m: Array, blocks: Array) -> Tiling:
@@ -83,6 +84,8 @@ class Tiling:
             input_ops=np.array([t.input_ops for t in transforms])[at],
             output_ops=np.array([t.output_ops for t in transforms])[at],
             residues=one.residues,
+            # At infinity only residues that have all taps have a product.
+            products=(m + one.taps - 2) * one.residues + one.residues_at_infinity,
         )
 
 
@@ -199,10 +202,11 @@ class Plan:
         return self.window_d * self.h.residues * self.w.residues
 
     @property
-    def terms(self) -> int:
-        """Products that are summed for a point of an output tile."""
-        residues = self.h.residues * self.w.residues
-        return self.problem.icg * self.problem.axes[0].taps * residues
+    def terms(self) -> Array:
+        """Products that are summed for a point of an output tile, in the mean."""
+        each = self.problem.icg * self.problem.axes[0].taps
+        terms: Array = each * self.h.products * self.w.products / self.points
+        return terms
 
     @property
     def v_bytes(self) -> Array:

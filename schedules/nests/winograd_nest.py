@@ -21,7 +21,7 @@ from tvm import s_tir
 
 from tvmconv.declare import Declaration
 from tvmconv.declare.winograd_form import TiledAxis, WinogradForm
-from tvmconv.lower.clip import CLIP
+from tvmconv.lower.clip import AT_LAST_POINT, CLIP
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
@@ -233,9 +233,13 @@ def _multiply(
     _unroll(sch, t, vector)
     sch.vectorize(lane)
     sch.compute_at(conv, tile, preserve_unit_loops=True)
-    *_, chain, t, v, kd, e, ic = sch.get_loops(conv)
+    *_, chain, t, v, kd, e_h, e_w, ic = sch.get_loops(conv)
     vector, lane = sch.split(v, [None, form.lanes])
-    sch.reorder(kd, e, ic, chain, t, vector, lane)
+    sch.reorder(kd, e_h, e_w, ic, chain, t, vector, lane)
+    for i, (loop, tiled) in enumerate(((e_h, form.h), (e_w, form.w)), start=1):
+        if tiled.residues_at_infinity < tiled.residues:
+            ends = [i, tiled.filtering.alpha - 1, tiled.residues_at_infinity]
+            sch.annotate(loop, AT_LAST_POINT, ends)
     _unroll(sch, chain, t, vector)
     sch.vectorize(lane)
     if worth_clipping(problem, 0) and form.depth >= problem.axes[0].out_extent:

@@ -83,6 +83,11 @@ class TiledAxis:
         whole = (self.block * self.m + self.taps - 1) * self.step + spread
         return (whole - 1) * self.axis.stride + self.residues
 
+    @property
+    def residues_at_infinity(self) -> int:
+        """Residues whose filter has all taps: the others' product at infinity is zero."""
+        return self.axis.taps - (self.taps - 1) * self.axis.stride
+
     def position(self, tile: Any, i: Any) -> Any:
         """Place of a tile's i-th input of a residue, or output, within the block."""
         if self.step == 1:

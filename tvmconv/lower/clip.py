@@ -9,6 +9,10 @@ are a fifth to a third of the work. A loop annotated with CLIP = axis (0, 1, 2 f
 where first and last are the input coordinates of tap 0 for the tile's first and last output. This
 also keeps a phase with fewer taps than its neighbours from multiplying x by a padded zero
 weight, which would turn an infinity into NaN.
+
+Winograd's last point is infinity, where a filter is its highest tap: of a residue of the stride that
+has a tap less it is zero. A loop over residues annotated with AT_LAST_POINT = (axis, last, n) runs over
+the first n of them at the last point along h (1) or w (2).
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ from tvmconv.declare.declaration import by_phase
 from tvmconv.problem import Axis, Problem
 
 CLIP = "tvmconv.clip"
+AT_LAST_POINT = "tvmconv.at_last_point"
+# Names of Winograd's points along h and w among the axes of ``conv``.
+POINTS = {1: "a", 2: "c"}
 Expr = Any
 
 
@@ -41,6 +48,26 @@ def tap_bounds(
         low, high = _bounds(problem.axes[i], problem, phase, quotient, unrolled)
         found[i] = (low, tirx.max(high - low, 0))
     return found
+
+
+def points_of(func: tirx.PrimFunc, order: Sequence[str]) -> dict[int, Expr]:
+    """Point along h and w that ``conv_update`` sums products of."""
+    bindings, _ = _tile_bindings(func, order)
+    return {axis: bindings[name] for axis, name in POINTS.items() if name in bindings}
+
+
+def end_at_last_points(func: tirx.PrimFunc, points: dict[int, Expr]) -> tirx.PrimFunc:
+    """Give every annotated loop over residues the extent that its point has."""
+
+    def bound(loop: tirx.For) -> tirx.Stmt:
+        if AT_LAST_POINT not in loop.annotations:
+            return loop
+        axis, last, fewer = map(int, loop.annotations[AT_LAST_POINT])
+        extent = tirx.Select(points[axis] == last, fewer, loop.extent)
+        annotations = {k: v for k, v in loop.annotations.items() if k != AT_LAST_POINT}
+        return tirx.For(loop.loop_var, loop.min, extent, loop.kind, loop.body, None, annotations)
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, bound)))
 
 
 def clip_taps(func: tirx.PrimFunc, bounds: dict[int, tuple[Expr, Expr]]) -> tirx.PrimFunc:
