@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv.cores import core_of
-from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED, TiledAxis
+from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED, TiledAxis, parts_of_sum
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.template import Features, Task
@@ -140,19 +140,29 @@ class Plan:
         """Vectors of a register tile's weights."""
         return self.columns["tile_oc"] // self.task.target.lanes
 
+    def _parts(self, chains: int) -> Array:
+        """Parts of the sum in so many chains, as WinogradForm.ic_parts has them."""
+        taps = self.problem.axes[0].taps * self.h.residues * self.w.residues
+        runs = (FEWER_SUMMED, MOST_SUMMED)
+        few, most = (parts_of_sum(self.problem.icg, taps, run, chains) for run in runs)
+        return np.where(self._short_sums, few, most)
+
     @property
-    def run(self) -> Array:
-        """Most channels that are summed in one run, as run_of_sums has them."""
-        short = self.h.alpha + self.w.alpha > LONG_SUMS
-        return np.where(short, FEWER_SUMMED, MOST_SUMMED)
+    def _short_sums(self) -> Array:
+        """Whether the transforms ask for them, as run_of_sums has it."""
+        return self.h.alpha + self.w.alpha > LONG_SUMS
 
     @property
     def chains(self) -> Array:
         """Two runs of sums side by side where one is too long and registers hold both."""
-        again = (self.run < MOST_SUMMED) & (self.problem.icg > self.run)
-        even = self.problem.icg % (2 * -(-self.problem.icg // (2 * self.run))) == 0
+        even = self.problem.icg % (2 * self._parts(2)) == 0
         fits = 2 * self.sums + self._beside <= self.task.target.registers
-        return np.where(again & even & fits, 2, 1)
+        return np.where(self._short_sums & (self._parts(1) > 1) & even & fits, 2, 1)
+
+    @property
+    def parts(self) -> Array:
+        """Parts of the sum."""
+        return np.where(self.chains == 2, self._parts(2), self._parts(1))
 
     @property
     def sums(self) -> Array:
@@ -253,11 +263,6 @@ class Plan:
         gemm = self.gemm_bytes * self.depth * self.blocks_oc // self.chunk
         elems: Array = self.runs * np.maximum(self.v_bytes, gemm) / 4
         return elems
-
-    @property
-    def parts(self) -> Array:
-        """Parts of the sum, as WinogradForm.ic_parts has them."""
-        return -(-self.problem.icg // (self.chains * self.run))
 
     @property
     def summed(self) -> Array:

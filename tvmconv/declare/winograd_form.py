@@ -12,15 +12,25 @@ from tvmconv.problem import Axis, Problem
 from tvmconv.tolerance import LONG_SUMS
 from tvmconv.winograd import Filtering, filtering
 
-# Input channels that are summed in one run; their weights for 32 outputs take a third of L1.
+# Terms that are summed in one run; their weights for 32 outputs take a third of L1.
 MOST_SUMMED = 128
 # The same of transforms that enlarge what the sums lose more than F(5, 3) does.
 FEWER_SUMMED = 32
 
 
 def run_of_sums(alphas: int) -> int:
-    """Input channels that are summed in one run, by the sum of both axes' alphas."""
+    """Most terms that are summed in one run, by the sum of both axes' alphas."""
     return MOST_SUMMED if alphas <= LONG_SUMS else FEWER_SUMMED
+
+
+def parts_of_sum(channels: int, taps: int, run: int, chains: int) -> int:
+    """Parts of a sum over channels, with so many taps each, of at most ``run`` terms a chain.
+
+    Twice as many where that makes them equal: a test in each step costs more.
+    """
+    least = -(-channels // (chains * max(1, run // taps)))
+    equal = (p for p in range(least, 2 * least + 1) if channels % (p * chains) == 0)
+    return next(equal, least)
 
 
 @dataclass(frozen=True)
@@ -182,8 +192,9 @@ class WinogradForm:
 
     def ic_parts(self, problem: Problem) -> tuple[int, int]:
         """Parts that the sum over input channels is cut into, and channels of each chain."""
-        alphas = self.h.filtering.alpha + self.w.filtering.alpha
-        parts = -(-problem.icg // (self.chains * run_of_sums(alphas)))
+        run = run_of_sums(self.h.filtering.alpha + self.w.filtering.alpha)
+        taps = problem.axes[0].taps * self.residues
+        parts = parts_of_sum(problem.icg, taps, run, self.chains)
         return parts, -(-problem.icg // (parts * self.chains))
 
     def blocks(self, problem: Problem) -> int:
