@@ -70,10 +70,10 @@ ACCURACIES[TF32] = Accuracy(2.0**13 + 16.0, 6e-4)
 # Sums of an output's own products: no other output feels their errors, and small integers and
 # infinities go through them as they are.
 OWN_PRODUCTS = frozenset({DIRECT, TENSOR_CORES, TF32})
-# Winograd with the points of tvmconv/winograd.py. What one axis loses multiplies what the other does,
-# and grows twofold with alpha = m + r - 1, so a class is the sum of both axes' alphas; an axis of one
-# tap counts as LEAST_ALPHA. At least 1.4 times the largest error, and twice the largest c, of
-# hundreds of layers of 1 to 512 channels (docs/tolerances.md). Sums are of 128 channels at most, and
+# Winograd with the points of tvmconv/winograd.py. What one axis loses multiplies what the other
+# does, and grows twofold with alpha = m + r - 1, so a class is the sum of both axes' alphas; one
+# tap counts as LEAST_ALPHA. At least 1.2 times the largest error, and twice the largest c, of
+# hundreds of layers of 1 to 512 channels (docs/tolerances.md). Sums are of 128 terms at most, and
 # above LONG_SUMS of 32.
 LEAST_ALPHA = 4
 LONG_SUMS = 14

@@ -94,7 +94,7 @@ class Filtering:
 
 @cache
 def filtering(m: int, r: int) -> Filtering:
-    """F(m, r) for alpha = m + r - 1 up to eight."""
+    """F(m, r) for alpha = m + r - 1 up to nine."""
     points = POINTS[m + r - 1]
     size = m + r - 1
     zeros = [[Fraction(0)] * size for _ in range(size)]

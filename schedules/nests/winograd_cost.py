@@ -305,7 +305,8 @@ class Plan:
         """All matrix products."""
         tiles = self.points * self.depth * self.blocks_oc * self.tiles / self.columns["tile_t"]
         overhead = self.parts * (SUM_CYCLES * self.sums + LOOP_CYCLES)
-        overhead += self.parts * (self.chains - 1) * self.sums / core_of(self.task.target).fma_per_cycle
+        fma_per_cycle = core_of(self.task.target).fma_per_cycle
+        overhead += self.parts * (self.chains - 1) * self.sums / fma_per_cycle
         return self.runs * tiles * (self.terms * self.step_cycles + overhead)
 
     @property

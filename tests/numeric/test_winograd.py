@@ -1,5 +1,6 @@
 """Winograd's kernels stay within their bounds: every variant, any size, and no error that grows."""
 
+import importlib
 import random
 
 import numpy as np
@@ -8,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tvmconv as tc
-from schedules.nests.winograd import form
 from tests.numeric.proving import level_of, named
 from tvmconv import fills
 from tvmconv.reference import reference
@@ -19,6 +19,7 @@ from tvmconv.template import Task, get_template
 from tvmconv.tolerance import DEFAULT_MAX_ERROR, get_accuracy
 
 WINOGRAD = "x86.winograd"
+form = importlib.import_module("tvmconv.schedules.nests.winograd").form
 SPECS: dict[str, ConvSpec] = {
     "rows": tc.conv2d((1, 64, 28, 28), 64, 3, padding=1),
     "pixels": tc.conv2d((1, 28, 28, 48), 32, 3, padding=1, bias=True, layout="NHWC"),
@@ -40,6 +41,14 @@ SPECS: dict[str, ConvSpec] = {
     "reflect": tc.conv2d((1, 16, 11, 13), 16, 3, padding=1, padding_mode="reflect"),
     "value": tc.conv2d((1, 6, 9, 9), 8, 3, padding=(2, 1), padding_mode="constant", pad_value=0.5),
     "smaller_than_a_tile": tc.conv2d((1, 8, 3, 3), 8, 3),
+    "strided": tc.conv2d((1, 32, 29, 30), 40, 3, stride=2, padding=1, bias=True),
+    "strided_pixels": tc.conv2d((2, 30, 29, 20), 24, 3, stride=2, padding=1, layout="NHWC"),
+    "stem": tc.conv2d((1, 3, 40, 38), 16, 7, stride=2, padding=3, activation="relu"),
+    "first_layer": tc.conv2d((1, 3, 47, 47), 24, 11, stride=4, padding=2),
+    "strided_apart": tc.conv2d((1, 10, 31, 26), 12, (5, 3), stride=(3, 2), groups=2),
+    "strided_over_columns": tc.conv2d((1, 12, 20, 17), 16, (3, 1), stride=(1, 2)),
+    "strided_line": tc.conv1d((1, 12, 101), 20, 10, stride=5),
+    "strided_volume": tc.conv3d((1, 8, 7, 9, 10), 16, 3, stride=2, padding=1, layout="NCDHW"),
 }
 
 
@@ -63,7 +72,7 @@ def test_every_variant_in_another_config(spec: ConvSpec) -> None:
 
 @st.composite
 def unit_strides(draw: st.DrawFn) -> ConvSpec:
-    """Specs of rank 1 to 3 that Winograd takes, with everything else at random."""
+    """Specs of rank 1 to 3 and unit stride that Winograd takes, with everything else at random."""
     rank, groups = draw(st.integers(1, 3)), draw(st.sampled_from((1, 1, 2, 3)))
     kernel = [draw(st.integers(1, 5)) for _ in range(rank)]
     kernel[-1] = draw(st.integers(2, 5))
@@ -101,6 +110,35 @@ TILES = [(2, 2), (3, 3), (4, 4), (5, 5), (6, 4), (7, 4), (4, 7), (2, 7), (5, 6)]
 def config_of(m_h: int, m_w: int, tile_t: int = 1, tile_oc: int = 16) -> Config:
     knobs = {"m_h": m_h, "m_w": m_w, "blocks_d": 1, "blocks_h": 1, "blocks_w": 1}
     return Config.of(**knobs, tile_t=tile_t, tile_oc=tile_oc, chunks=1, parts=1)
+
+
+@st.composite
+def strides(draw: st.DrawFn) -> ConvSpec:
+    """Specs of rank 1 and 2 with a stride along w, of up to four taps per residue."""
+    rank, channels = draw(st.integers(1, 2)), draw(st.integers(1, 20))
+    stride = [draw(st.integers(1, 3)) for _ in range(rank - 1)] + [draw(st.integers(2, 4))]
+    kernel = [draw(st.integers(1, 4 * s)) for s in stride]
+    kernel[-1] = draw(st.integers(stride[-1] + 1, 4 * stride[-1]))
+    size = [k + draw(st.integers(0, 30)) for k in kernel]
+    last = draw(st.booleans())
+    shape = (draw(st.integers(1, 2)), *((*size, channels) if last else (channels, *size)))
+    return (tc.conv1d, tc.conv2d)[rank - 1](
+        shape,
+        draw(st.integers(1, 20)),
+        tuple(kernel),
+        stride=tuple(stride),
+        padding=tuple(draw(st.integers(0, k - 1)) for k in kernel),
+        bias=draw(st.booleans()),
+        layout=(("NCL", "NLC"), ("NCHW", "NHWC"))[rank - 1][last],
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(strides(), st.randoms(use_true_random=False))
+def test_random_strides_in_random_configs(spec: ConvSpec, drawn: random.Random) -> None:
+    level = level_of(spec)
+    listed = get_template(WINOGRAD).shortlist(Task(spec, load(level)))
+    prove(spec, level, drawn.choice(listed))
 
 
 @pytest.mark.parametrize(("m_h", "m_w"), TILES)

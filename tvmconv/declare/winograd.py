@@ -1,7 +1,7 @@
 """Winograd's algorithm in TE: tiles of m outputs per axis, a product per point, blocks explicit.
 
     v[a][b][tile][ic]     = sum over i, j of Bh[a][i] Bw[b][j] xpad[tile at i][tile at j][ic]
-    gemm[a][b][tile][oc]  = sum over kd, e, ic of v[d + kd, e][a][b][tile][ic] * u[a][b][kd][e][ic][oc]
+    gemm[a][b][tile][oc]  = sum over k = kd, e, ic of v[d + kd, e][a][b][tile][ic] * u[a][b][k][oc]
     out[tile at i][at j]  = act(sum over a, b of Ah[i][a] Aw[j][b] gemm[a][b][tile] + bias)
 
 u = Gh w Gw is what ``pack`` stores. The block of tiles that shares v is an axis of its own in every

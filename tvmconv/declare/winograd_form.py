@@ -38,8 +38,8 @@ class TiledAxis:
     """One spatial axis in tiles of m outputs, ``block`` bands of them at a time.
 
     A band is m outputs of each of the ``step`` interleaved sub-images: m * step neighbouring
-    outputs, ``step`` tiles. A stride takes x and the taps apart by their residues: tap k reads every
-    stride-th input from residue k % stride on, with unit stride and a filter of its own.
+    outputs, ``step`` tiles. A stride takes x and the taps apart by their residues: the taps k of
+    one residue k % stride are a filter of unit stride over every stride-th input.
     """
 
     axis: Axis

@@ -10,9 +10,9 @@ where first and last are the input coordinates of tap 0 for the tile's first and
 also keeps a phase with fewer taps than its neighbours from multiplying x by a padded zero
 weight, which would turn an infinity into NaN.
 
-Winograd's last point is infinity, where a filter is its highest tap: of a residue of the stride that
-has a tap less it is zero. A loop over residues annotated with AT_LAST_POINT = (axis, last, n) runs over
-the first n of them at the last point along h (1) or w (2).
+Winograd's last point is infinity, where a filter is its highest tap: of a residue of the stride
+that has a tap less it is zero. A loop over residues annotated with AT_LAST_POINT = (axis, last, n)
+runs over the first n of them at the last point along h (1) or w (2).
 """
 
 from __future__ import annotations
