@@ -40,7 +40,7 @@ Layer = tuple[str, str, str | None]
 # A name, the layer, and the algorithm to stay with; ncnn's Winograd is off where that is "direct".
 LAYERS: tuple[Layer, ...] = (
     ("3x3 direct", "conv2d_n1c64s56x56_o64k3x3_p1", "direct"),
-    ("3x3 Winograd F(4,3)", "conv2d_n1c64s56x56_o64k3x3_p1", "winograd"),
+    ("3x3 Winograd", "conv2d_n1c64s56x56_o64k3x3_p1", "winograd"),
     ("3x3, 512@7", "conv2d_n1c512s7x7_o512k3x3_p1", None),
     ("3x3 stride 2", "conv2d_n1c128s56x56_o128k3x3_s2_p1", None),
     ("1x1, 64@56", "conv2d_n1c64s56x56_o256k1x1", None),
