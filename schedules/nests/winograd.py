@@ -1,6 +1,7 @@
 """Winograd's algorithm as a template: what it takes, its configs, and which of them are cheap.
 
-The families' files draw the loop nest; winograd_nest.py schedules it, winograd_cost.py predicts it.
+The families' files draw the loop nest; winograd_nest.py schedules it, winograd_blocks.py counts
+what configs make of a layer, winograd_cost.py predicts how long it takes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tvmconv.winograd import POINTS
 
 from . import cost
 from .staging import transpose_square
-from .winograd_cost import SCRATCH_LIMIT_BYTES, Plan, unroll_ic
+from .winograd_blocks import SCRATCH_LIMIT_BYTES, unroll_ic
+from .winograd_cost import Plan
 from .winograd_nest import schedule_winograd
 
 # Longest filter per axis; beyond, alpha = 9 leaves fewer than four outputs and rounding grows.
