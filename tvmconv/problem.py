@@ -42,6 +42,21 @@ class Axis:
         return max(1, *self.tap_counts)
 
     @property
+    def residues(self) -> int:
+        """Residues of taps modulo the stride; those of one read every stride-th input alone."""
+        return min(self.stride, self.taps)
+
+    @property
+    def residue_taps(self) -> int:
+        """Most taps of one residue."""
+        return -(-self.taps // self.stride)
+
+    @property
+    def full_residues(self) -> int:
+        """Residues that have so many taps; the others have one fewer."""
+        return self.taps - (self.residue_taps - 1) * self.stride
+
+    @property
     def quotients(self) -> int:
         """How many q a phase has: outputs per phase, rounded up."""
         return -(-self.out_extent // self.phases)

@@ -61,9 +61,9 @@ def supports(task: Task) -> str | None:
             return "needs stride 1 where taps are dilated"
         if axis.is_uneven:
             return "the phases differ in taps"
-        if TiledAxis(axis, 1, 1).taps > MOST_TAPS:
+        if axis.residue_taps > MOST_TAPS:
             return f"needs at most {MOST_TAPS} taps along each axis, per residue of its stride"
-    if max(TiledAxis(axis, 1, 1).taps for axis in (h, w)) < 2:
+    if max(h.residue_taps, w.residue_taps) < 2:
         return "no taps to share products"
     if problem.icg == 1 and problem.g > 1:
         return "depthwise: nothing to multiply but points"
@@ -97,10 +97,9 @@ def _up_to(choices: tuple[int, ...], extent: int) -> tuple[int, ...]:
 
 def _outputs(axis: Axis) -> tuple[int, ...]:
     """Outputs per tile: all that alpha allows, none beyond the axis' own extent."""
-    taps = TiledAxis(axis, 1, 1).taps
-    if taps == 1:
+    if axis.residue_taps == 1:
         return (1,)
-    most = min(MOST_OUTPUTS, max(POINTS) + 1 - taps, max(2, axis.quotients))
+    most = min(MOST_OUTPUTS, max(POINTS) + 1 - axis.residue_taps, max(2, axis.quotients))
     return tuple(range(2, most + 1))
 
 
@@ -165,7 +164,7 @@ def accuracy(task: Task, config: Config) -> str:
 
 def _accuracy(task: Task, m_h: int, m_w: int) -> str:
     _, h, w = task.problem.axes
-    return winograd(*((m, TiledAxis(axis, m, 1).taps) for axis, m in ((h, m_h), (w, m_w))))
+    return winograd((m_h, h.residue_taps), (m_w, w.residue_taps))
 
 
 def _exact_enough(task: Task, columns: Columns) -> NDArray[np.bool_]:
@@ -196,7 +195,7 @@ def shortlist(task: Task) -> tuple[Config, ...]:
     alike = np.abs(columns["m_h"] - columns["m_w"]) <= 3
     bands = Plan.of(task, columns).h
     rows = (columns["blocks_w"] == 1) | (bands.block == 1)
-    single = min(TiledAxis(axis, 1, 1).taps for axis in task.problem.axes[1:]) == 1
+    single = min(axis.residue_taps for axis in task.problem.axes[1:]) == 1
     listed = rows & (alike | single) & _exact_enough(task, columns)
     columns = {name: column[listed] for name, column in columns.items()}
     widest = columns | {"tile_t": _widest(task, columns)}

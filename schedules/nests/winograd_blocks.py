@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED, TiledAxis, parts_of_sum
+from tvmconv.declare.winograd_form import FEWER_SUMMED, MOST_SUMMED, parts_of_sum
 from tvmconv.problem import Axis, Problem
 from tvmconv.space import Columns
 from tvmconv.template import Task
@@ -56,22 +56,21 @@ class Tiling:
         bands = -(-axis.quotients // (m * step))
         block = -(-bands // blocks)
         spread = max(axis.origins) - axis.low
-        one = TiledAxis(axis, 1, 1)
         kinds, at = np.unique(m, return_inverse=True)
-        transforms = [filtering(int(kind), one.taps) for kind in kinds]
-        whole = (block * m + one.taps - 1) * step + spread
+        transforms = [filtering(int(kind), axis.residue_taps) for kind in kinds]
+        whole = (block * m + axis.residue_taps - 1) * step + spread
         return cls(
             m=m,
-            alpha=m + one.taps - 1,
+            alpha=m + axis.residue_taps - 1,
             block=block,
             blocks=-(-bands // block),
             tiles=block * step,
-            window=(whole - 1) * axis.stride + one.residues,
+            window=(whole - 1) * axis.stride + axis.residues,
             input_ops=np.array([t.input_ops for t in transforms])[at],
             output_ops=np.array([t.output_ops for t in transforms])[at],
-            residues=one.residues,
+            residues=axis.residues,
             # At infinity only residues that have all taps have a product.
-            products=(m + one.taps - 2) * one.residues + one.residues_at_infinity,
+            products=(m + axis.residue_taps - 2) * axis.residues + axis.full_residues,
         )
 
 

@@ -237,8 +237,8 @@ def _multiply(
     vector, lane = sch.split(v, [None, form.lanes])
     sch.reorder(kd, e_h, e_w, ic, chain, t, vector, lane)
     for i, (loop, tiled) in enumerate(((e_h, form.h), (e_w, form.w)), start=1):
-        if tiled.residues_at_infinity < tiled.residues:
-            ends = [i, tiled.filtering.alpha - 1, tiled.residues_at_infinity]
+        if tiled.axis.full_residues < tiled.axis.residues:
+            ends = [i, tiled.filtering.alpha - 1, tiled.axis.full_residues]
             sch.annotate(loop, AT_LAST_POINT, ends)
     _unroll(sch, chain, t, vector)
     sch.vectorize(lane)

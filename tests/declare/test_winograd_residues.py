@@ -59,8 +59,8 @@ def test_weights_are_those_of_their_residues(spec: ConvSpec, m: int) -> None:
         # The products that are left out are those that are zero.
         for a in range(rows):
             for b in range(columns):
-                left_out = (a == rows - 1 and e_h >= h.residues_at_infinity) or (
-                    b == columns - 1 and e_w >= w.residues_at_infinity
+                left_out = (a == rows - 1 and e_h >= h.axis.full_residues) or (
+                    b == columns - 1 and e_w >= w.axis.full_residues
                 )
                 assert left_out == (not wanted[a, b].any())
 
@@ -71,12 +71,12 @@ def test_weights_are_those_of_their_residues(spec: ConvSpec, m: int) -> None:
 def test_an_axis_reads_each_input_of_its_window_once_per_tap(taps: int, stride: int) -> None:
     axis = Axis(200, 40, stride=stride, origins=(0,), tap_counts=(taps,))
     tiled = TiledAxis(axis, 4, 3)
-    assert sum(-(-(taps - e) // stride) for e in range(tiled.residues)) == taps
+    assert sum(-(-(taps - e) // stride) for e in range(axis.residues)) == taps
     places = {
         int(tiled.read_at(tile, i, e))
         for tile in range(tiled.tiles)
         for i in range(tiled.filtering.alpha)
-        for e in range(tiled.residues)
+        for e in range(axis.residues)
     }
     assert min(places) == 0
     assert max(places) == tiled.window - 1

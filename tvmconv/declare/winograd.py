@@ -153,15 +153,15 @@ def _multiply(problem: Problem, form: WinogradForm, v: te.Tensor, packed: te.Ten
     parts, length = form.ic_parts(problem)
     chains = form.chains
     kd = te.reduce_axis((0, depth.taps), name="kd")
-    e_h = te.reduce_axis((0, form.h.residues), name="e_h")
-    e_w = te.reduce_axis((0, form.w.residues), name="e_w")
+    e_h = te.reduce_axis((0, form.h.axis.residues), name="e_h")
+    e_w = te.reduce_axis((0, form.w.axis.residues), name="e_w")
     ic = te.reduce_axis((0, length), name="ic")
     weights = form.weight_shape(problem)
 
     def term(*index: Expr) -> Expr:
         n, g, bd, bh, bw, ph, pw, qd, ob, a, b, part, chain, t, lane = index
         c = (part * length + ic) * chains + chain
-        e = e_h * form.w.residues + e_w
+        e = e_h * form.w.axis.residues + e_w
         slice_d = (qd * depth.stride + kd * depth.step) * form.residues + e
         lanes = form.lanes
         at = v[n, g, bd, bh, bw, ph, pw, slice_d, a, b, t, c // lanes, c % lanes]

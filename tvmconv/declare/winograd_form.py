@@ -49,17 +49,7 @@ class TiledAxis:
     @property
     def filtering(self) -> Filtering:
         """F(m, taps of one residue)."""
-        return filtering(self.m, self.taps)
-
-    @property
-    def residues(self) -> int:
-        """Residues of taps modulo the stride, each with a product of its own."""
-        return min(self.axis.stride, self.axis.taps)
-
-    @property
-    def taps(self) -> int:
-        """Most taps of one residue."""
-        return -(-self.axis.taps // self.axis.stride)
+        return filtering(self.m, self.axis.residue_taps)
 
     @property
     def step(self) -> int:
@@ -90,13 +80,8 @@ class TiledAxis:
     def window(self) -> int:
         """Inputs that one block reads, all phases together."""
         spread = max(self.axis.origins) - self.axis.low
-        whole = (self.block * self.m + self.taps - 1) * self.step + spread
-        return (whole - 1) * self.axis.stride + self.residues
-
-    @property
-    def residues_at_infinity(self) -> int:
-        """Residues whose filter has all taps: the others' product at infinity is zero."""
-        return self.axis.taps - (self.taps - 1) * self.axis.stride
+        whole = (self.block * self.m + self.axis.residue_taps - 1) * self.step + spread
+        return (whole - 1) * self.axis.stride + self.axis.residues
 
     def position(self, tile: Any, i: Any) -> Any:
         """Place of a tile's i-th input of a residue, or output, within the block."""
@@ -175,11 +160,11 @@ class WinogradForm:
     @property
     def residues(self) -> int:
         """Residues along h and w together."""
-        return self.h.residues * self.w.residues
+        return self.h.axis.residues * self.w.axis.residues
 
     def residue_of(self, e: Any) -> tuple[Any, Any]:
         """Those of one of them along h and along w."""
-        return e // self.w.residues, e % self.w.residues
+        return e // self.w.axis.residues, e % self.w.axis.residues
 
     def channels(self, problem: Problem) -> int:
         """Output channels of a group."""

@@ -18,6 +18,7 @@ runs over the first n of them at the last point along h (1) or w (2).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
@@ -33,51 +34,45 @@ POINTS = {1: "a", 2: "c"}
 Expr = Any
 
 
-def tap_bounds(
-    func: tirx.PrimFunc, problem: Problem, order: Sequence[str]
-) -> dict[int, tuple[Expr, Expr]]:
-    """First tap and number of taps per axis, from the bindings of ``conv_update``."""
+@dataclass(frozen=True)
+class Bounds:
+    """What loops depend on, by axis (0, 1, 2 for d, h, w).
+
+    Attributes:
+        taps: first tap and number of taps.
+        points: point of Winograd's transform.
+    """
+
+    taps: dict[int, tuple[Expr, Expr]]
+    points: dict[int, Expr]
+
+
+def find_bounds(func: tirx.PrimFunc, problem: Problem, order: Sequence[str]) -> Bounds:
+    """Bounds from the bindings of ``conv_update``."""
     bindings, unrolled = _tile_bindings(func, order)
-    if not bindings:
-        return {}
-    found = {}
+    taps = {}
     for i, name in enumerate("dhw"):
         if f"q{name}" not in bindings:
             continue
         phase, quotient = bindings.get(f"p{name}", 0), bindings[f"q{name}"]
         low, high = _bounds(problem.axes[i], problem, phase, quotient, unrolled)
-        found[i] = (low, tirx.max(high - low, 0))
-    return found
+        taps[i] = (low, tirx.max(high - low, 0))
+    return Bounds(taps, {axis: bindings[name] for axis, name in POINTS.items() if name in bindings})
 
 
-def points_of(func: tirx.PrimFunc, order: Sequence[str]) -> dict[int, Expr]:
-    """Point along h and w that ``conv_update`` sums products of."""
-    bindings, _ = _tile_bindings(func, order)
-    return {axis: bindings[name] for axis, name in POINTS.items() if name in bindings}
-
-
-def end_at_last_points(func: tirx.PrimFunc, points: dict[int, Expr]) -> tirx.PrimFunc:
-    """Give every annotated loop over residues the extent that its point has."""
+def bound_loops(func: tirx.PrimFunc, bounds: Bounds) -> tirx.PrimFunc:
+    """Bound every annotated loop over taps or residues."""
 
     def bound(loop: tirx.For) -> tirx.Stmt:
-        if AT_LAST_POINT not in loop.annotations:
+        annotations = dict(loop.annotations.items())
+        if CLIP in annotations:
+            low, extent = bounds.taps[int(annotations.pop(CLIP))]
+        elif AT_LAST_POINT in annotations:
+            axis, last, fewer = map(int, annotations.pop(AT_LAST_POINT))
+            at_last = bounds.points[axis] == last
+            low, extent = loop.min, tirx.Select(at_last, fewer, loop.extent)
+        else:
             return loop
-        axis, last, fewer = map(int, loop.annotations[AT_LAST_POINT])
-        extent = tirx.Select(points[axis] == last, fewer, loop.extent)
-        annotations = {k: v for k, v in loop.annotations.items() if k != AT_LAST_POINT}
-        return tirx.For(loop.loop_var, loop.min, extent, loop.kind, loop.body, None, annotations)
-
-    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, bound)))
-
-
-def clip_taps(func: tirx.PrimFunc, bounds: dict[int, tuple[Expr, Expr]]) -> tirx.PrimFunc:
-    """Bound every annotated tap loop."""
-
-    def bound(loop: tirx.For) -> tirx.Stmt:
-        if CLIP not in loop.annotations:
-            return loop
-        low, extent = bounds[int(loop.annotations[CLIP])]
-        annotations = {k: v for k, v in loop.annotations.items() if k != CLIP}
         return tirx.For(loop.loop_var, low, extent, loop.kind, loop.body, None, annotations)
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, bound)))

@@ -13,7 +13,7 @@ from tvm import s_tir, tirx
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
-from tvmconv.lower.clip import clip_taps, end_at_last_points, points_of, tap_bounds
+from tvmconv.lower.clip import bound_loops, find_bounds
 from tvmconv.lower.elements import share_elements
 from tvmconv.lower.fused import fuse_products
 from tvmconv.lower.guarded import vectorize_guarded
@@ -88,10 +88,10 @@ def to_loops(
     """
     with tvm.transform.PassContext(opt_level=3):
         func = _run(_TO_PLACED_BUFFERS, func)
-        bounds = {} if clipped is None else tap_bounds(func, clipped, declaration.order)
-        points = points_of(func, declaration.order)
-        func = clip_taps(_run(_TO_COMPACT_BUFFERS, func), bounds)
-        func = end_at_last_points(func, points)
+        bounds = None if clipped is None else find_bounds(func, clipped, declaration.order)
+        func = _run(_TO_COMPACT_BUFFERS, func)
+        if bounds is not None:
+            func = bound_loops(func, bounds)
         func = vectorize_rows(insert_prefetches(_run(_TO_LOOPS, func)))
         guarded = vectorize_guarded(func)
     placed = place_outputs(guarded or func, declaration.placements, declaration.result, masks=masks)
