@@ -58,7 +58,7 @@ def declare_winograd(spec: ConvSpec, problem: Problem, form: WinogradForm) -> De
     out = epilogue(spec, problem, form, shape, sums, inputs, placement)
     # Taps along d can be clipped where an output's place does not depend on its block.
     depth = "qd" if form.depth >= problem.axes[0].out_extent else "d"
-    order = (*PHASE_AXES, depth, "b", "a", "c", "part", "t", "v")
+    order = (*PHASE_AXES, depth, "b", "a", "c", "part", "chain", "t", "v")
     return Declaration(inputs, ((out, placement),), "y", order)
 
 
