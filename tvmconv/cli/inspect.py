@@ -187,8 +187,10 @@ def _why(candidate: "Candidate", best: "Candidate") -> str:
         times, unit = candidate.cycles / best.cycles, "predicted cycles"
     else:
         times, unit = candidate.seconds / best.seconds, "time"
-    if times < 1:
+    if times < 1 and best.tier in ("tuned", "static"):
         return f"{candidate.reason}; what was measured comes first"
+    if times < 1:
+        return f"{candidate.reason}; too near to the chosen, which is more exact"
     return f"{candidate.reason}: {times:.2f} times the {unit} of the chosen"
 
 
