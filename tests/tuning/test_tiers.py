@@ -267,3 +267,20 @@ def test_an_algorithm_that_is_too_inexact_says_so(monkeypatch: pytest.MonkeyPatc
     assert decide(replace(TASK, max_error=1e-3), "coarse").best.template == coarse
     with pytest.raises(UnsupportedSpec, match=r"relative error 0\.0001 above"):
         decide(TASK, "coarse")
+
+
+@pytest.mark.parametrize(("gain", "wins"), [(1.03, False), (1.08, True)])
+def test_exactness_is_given_up_only_for_more_than_predictions_err_by(
+    gain: float, wins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transform that is predicted to be a little faster comes second."""
+    cycles = DIRECT.cycles(TASK, DIRECT.default(TASK))
+    rounding = replace(
+        COLUMNS,
+        algorithm="rounding",
+        accuracy=lambda task, config: "winograd_f2_3",
+        cycles=lambda task, config: cycles / gain,
+    )
+    monkeypatch.setattr("tvmconv.choose.templates", lambda family: (DIRECT, rounding))
+    assert (decide(TASK).best.template == rounding) is wins
+    assert decide(TASK, "rounding").best.template == rounding
