@@ -26,7 +26,8 @@ from tvmconv import target as targets
 from tvmconv.errors import DeviceUnreachable, EnvironmentProblem, TargetError
 from tvmconv.tuning.processes import die_with_parent, signal_name
 
-# How often a session is looked at, and what it may take to end once its tuner has left.
+# How often a session is looked at, and a signal to end is looked for; and what a session may take
+# to end once its tuner has left.
 LOOK: Final = 0.5
 LEAVING: Final = 2.0
 # Seconds until a tuner whose machine went away without a word is missed: 10 + 3 * 5.
@@ -78,6 +79,9 @@ class Server:
         """
         rpc = load_server()
         rpc._serving = _serve_session
+        # A signal between Python's last look for one and the system call leaves accept() waiting
+        # for a tuner, for ever: one in twelve when a connection had just ended.
+        listening.settimeout(LOOK)
         if self.tracker is not None:
             try:
                 socket.create_connection(self.tracker, 5.0).close()
