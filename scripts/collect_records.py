@@ -4,11 +4,9 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from tvmconv import target as targets
 from tvmconv import workloads
-from tvmconv.spec import ConvSpec
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning.collect import collect
 from tvmconv.tuning.local import LocalMeasurer
@@ -31,7 +29,7 @@ def main() -> int:
     parser.add_argument("--algorithm", help="stay with an algorithm or template id")
     args = parser.parse_args()
     target = targets.load(args.target)
-    specs = [spec for text in args.workloads for spec in resolve(text)]
+    specs = [layer.spec for text in args.workloads for layer in workloads.listed(text)]
     report = Report()
     with LocalMeasurer(target, args.threads) as measurer:
         done = collect(
@@ -52,13 +50,6 @@ def main() -> int:
     if done.preempted > 0.2:
         print(f"the machine was busy: {done.preempted:.0%} of the samples lost the CPU")
     return 0
-
-
-def resolve(text: str) -> list[ConvSpec]:
-    if not text.startswith("@"):
-        return [layer.spec for layer in workloads.resolve(text)]
-    lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-    return [ConvSpec.parse(line) for line in lines if line.strip()]
 
 
 class Report:

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from tvmconv import layouts, workloads
 from tvmconv import target as targets
+from tvmconv import workloads
 from tvmconv.bench.candidates import Entry, contest, likely, winners
 from tvmconv.errors import TvmconvError
-from tvmconv.kernel import compile as compile_kernel
 from tvmconv.spec import ConvSpec
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
@@ -39,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--known", type=Path, nargs="*", default=[], metavar="FILE", help="more candidates"
     )
-    parser.add_argument("--layout", choices=("as-is", "first", "last"), default="as-is")
+    parser.add_argument("--layout", choices=("first", "last"), help="where the channels are put")
     parser.add_argument("--configs", type=int, default=14, help="of the model, for each spec")
     parser.add_argument("--seconds", type=float, default=0.1, help="for each good candidate")
     parser.add_argument("--target", default="host")
@@ -60,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
         return 1
     known: dict[str, list[Record]] = {}
     for path in args.known:
-        for record in read_records(path)[0]:
+        for record in read(path):
             known.setdefault(record.spec, []).append(record)
     shipped = shipped_source(target)
-    done = {r.spec for r in read_records(args.records)[0]} if args.records.exists() else set()
-    specs = dict.fromkeys(in_layout(spec, args.layout) for spec in resolve(args.workloads))
+    done = {r.spec for r in read(args.records)} if args.records.exists() else set()
+    specs = named(args)
     with Journal(args.records) as journal:
         for number, spec in enumerate(specs, 1):
             if str(spec) in done:
@@ -77,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             for entry in best:
                 journal.append(final(task, entry))
             text = "; ".join(
-                f"{e.template} {e.config} {1e6 * e.warm:.4g} us, cold {1e6 * e.cold:.4g}"
+                f"{e.kernel.template_id} {e.kernel.config} {1e6 * e.warm:.4g} us, "
+                f"cold {1e6 * e.cold:.4g}"
                 for e in best
             )
             print(f"{number}/{len(specs)} {spec}: {text}", flush=True)
@@ -86,33 +85,27 @@ def run(args: argparse.Namespace) -> int:
 
 def final(task: Task, entry: Entry) -> Record:
     """The record of an entry, whose answers are proven first."""
-    kernel = compile_kernel(
-        task.spec, task.target, algorithm=entry.template, config=entry.config,
-        max_error=task.max_error,
-    )  # fmt: skip
-    validate(kernel).require()
+    validate(entry.kernel).require()
     return Record.now(
-        spec=str(task.spec), target=task.target.id, template=entry.template, config=entry.config,
-        threads=1, status="ok", seconds=(entry.warm,), stage="final",
+        spec=str(task.spec), target=task.target.id, template=entry.kernel.template_id,
+        config=str(entry.kernel.config), threads=1, status="ok", seconds=(entry.warm,),
+        stage="final",
     )  # fmt: skip
 
 
-def resolve(texts: list[str]) -> list[ConvSpec]:
-    found = []
-    for text in texts:
-        if text.startswith("@"):
-            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-            found += [ConvSpec.parse(line) for line in lines if line.strip()]
-        else:
-            found += [layer.spec for layer in workloads.resolve(text)]
-    return [spec.linear() for spec in found]
+def named(args: argparse.Namespace) -> list[ConvSpec]:
+    specs = [layer.spec.linear() for text in args.workloads for layer in workloads.listed(text)]
+    if args.layout is not None:
+        layout = "NCHW" if args.layout == "first" else "NHWC"
+        specs = [spec.laid_out(layout) for spec in specs]
+    return list(dict.fromkeys(specs))
 
 
-def in_layout(spec: ConvSpec, layout: str) -> ConvSpec:
-    if layout == "as-is":
-        return spec
-    of_rank = layouts.channels_first if layout == "first" else layouts.channels_last
-    return replace(spec, in_layout=of_rank(spec.rank), out_layout=of_rank(spec.rank))
+def read(path: Path) -> list[Record]:
+    records, problems = read_records(path)
+    for problem in problems:
+        print(f"skipped {problem}", file=sys.stderr)
+    return list(records)
 
 
 if __name__ == "__main__":

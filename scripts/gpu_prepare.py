@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tvmconv import layouts, workloads
+from tvmconv import workloads
 from tvmconv.errors import TvmconvError
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
@@ -85,12 +85,9 @@ def chosen(args: argparse.Namespace) -> Iterator[ConvSpec]:
             continue
         for spec in given:
             for dtype in args.dtype.split(","):
-                of_rank = layouts.channels_first if dtype == "float32" else layouts.channels_last
-                order = of_rank(spec.rank)
+                laid_out = spec.laid_out("NCHW" if dtype == "float32" else "NHWC")
                 for batch in args.batch.split(","):
-                    yield replace(
-                        spec, n=int(batch), dtype=dtype, in_layout=order, out_layout=order
-                    )
+                    yield replace(laid_out, n=int(batch), dtype=dtype)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tvmconv.template import Task, Template, get_template, templates
 from tvmconv.tolerance import DIRECT, OWN_PRODUCTS, get_accuracy
 from tvmconv.tuning.features import tabulate
 from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_source
-from tvmconv.tuning.model import CostModel
+from tvmconv.tuning.model import CostModel, Floats
 from tvmconv.tuning.records import Record, best_estimates, best_records
 
 TIERS = ("tuned", "static", "predicted", "analytic")
@@ -175,12 +175,7 @@ def _ask(model: CostModel, task: Task, candidate: Candidate, notes: list[str]) -
     one = replace(task, threads=1)
     try:
         default = candidate.config if task.threads == 1 else template.default(one)
-        configs = [
-            config
-            for config in dict.fromkeys((default, *template.shortlist(one)))
-            if too_inexact(one, template, config) is None
-        ]
-        seconds = model.predict(one, template, configs)
+        configs, seconds = predict_shortlist(model, one, template, default)
         best = configs[int(seconds.argmin())]
         config = _spread(task, template, best)
     except (RecordsError, InvalidConfig) as error:
@@ -190,6 +185,22 @@ def _ask(model: CostModel, task: Task, candidate: Candidate, notes: list[str]) -
     text = f"{1e6 * expected:.3g} us predicted"
     cycles = template.cycles(task, config)
     return Candidate(template, config, cycles, text, "predicted", expected)
+
+
+def predict_shortlist(
+    model: CostModel, task: Task, template: Template, default: Config
+) -> tuple[list[Config], Floats]:
+    """A template's default and shortlist, where exact enough for the task, and seconds of each.
+
+    Raises:
+        RecordsError: as ``CostModel.predict``.
+    """
+    configs = [
+        config
+        for config in dict.fromkeys((default, *template.shortlist(task)))
+        if too_inexact(task, template, config) is None
+    ]
+    return configs, model.predict(task, template, configs)
 
 
 def _spread(task: Task, template: Template, config: Config) -> Config:

@@ -270,6 +270,11 @@ class ConvSpec:
             activation_args=(),
         )
 
+    def laid_out(self, layout: str) -> ConvSpec:
+        """Return the same convolution with x and y in one order: NCHW or NHWC, at any rank."""
+        order = layouts.of_rank(layout, self.rank)
+        return replace(self, in_layout=order, out_layout=order)
+
     @classmethod
     def from_torch(
         cls, module: nn.Module, input_shape: Sequence[int], layout: str = "NCHW"

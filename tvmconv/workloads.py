@@ -12,6 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from tvmconv.errors import SpecError
@@ -93,6 +94,21 @@ def resolve(text: str, *, fused: bool = False) -> tuple[Layer, ...]:
         allowed = f"{network}:0 to {network}:{len(layers) - 1}, or {network}:{layers[0].name} etc."
         raise SpecError("layer", text, allowed)
     return chosen
+
+
+def listed(text: str) -> tuple[Layer, ...]:
+    """Return the layers that a text names, as `resolve` does, or of @FILE those of its lines.
+
+    Raises:
+        SpecError: a text or a line that `resolve` does not take, or a file that cannot be read.
+    """
+    if not text.startswith("@"):
+        return resolve(text)
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("workloads", text, f"@ and a text file ({error})") from error
+    return tuple(layer for line in lines if line.strip() for layer in resolve(line))
 
 
 Row = tuple[str, int, str, int, str]

@@ -2,13 +2,15 @@
 
 import runpy
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import tvmconv as tc
 from tvmconv.bench import candidates
 from tvmconv.bench.candidates import Entry, contest, likely, winners
+from tvmconv.kernel import Kernel
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
 from tvmconv.tuning.knowledge import prior
@@ -21,11 +23,12 @@ needs_host = pytest.mark.skipif(HOST.family != "x86", reason="the prior of x86 i
 
 
 def entry(name: str, warm: float, cold: float, accuracy: str = "direct") -> Entry:
-    return Entry(name, "", accuracy, warm, cold)
+    kernel = SimpleNamespace(template_id=name, accuracy=accuracy)
+    return Entry(cast(Kernel, kernel), warm, cold)
 
 
 def names(entries: list[Entry]) -> list[str]:
-    return [one.template for one in entries]
+    return [one.kernel.template_id for one in entries]
 
 
 def test_a_little_more_when_warm_is_paid_for_by_cold_calls() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import tvmconv as tc
 from tvmconv import workloads
+from tvmconv.errors import SpecError
 
 TABLE = json.loads((Path(workloads.__file__).parent / "data" / "workloads.json").read_text())
 
@@ -84,3 +85,24 @@ def test_all_is_every_network_without_repetition() -> None:
     assert sum(layer.repeats for layer in every) == sum(layer.repeats for layer in networks)
     assert every[0].name == f"vgg16:{workloads.load('vgg16')[0].name}"
     assert all(layer.spec.bias for layer in workloads.resolve("resnet18:0", fused=True))
+
+
+def test_a_file_lists_what_its_lines_name(tmp_path: Path) -> None:
+    path = tmp_path / "specs.txt"
+    path.write_text("conv2d_n1c3s8x8_o4k3x3\n\n resnet18:0\n", encoding="utf-8")
+    named = workloads.resolve("conv2d_n1c3s8x8_o4k3x3") + workloads.resolve("resnet18:0")
+    assert workloads.listed(f"@{path}") == named
+    assert workloads.listed("resnet18") == workloads.resolve("resnet18")
+    with pytest.raises(SpecError, match="No such file"):
+        workloads.listed(f"@{tmp_path}/none")
+    path.write_text("resnet1\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="network: got 'resnet1'"):
+        workloads.listed(f"@{path}")
+
+
+def test_a_layer_laid_out_anew_has_one_order_on_both_sides() -> None:
+    for network, layout, wanted in (("resnet18:0", "NHWC", "NHWC"), ("c3d:0", "NHWC", "NDHWC")):
+        spec = workloads.resolve(network)[0].spec
+        turned = spec.laid_out(layout)
+        assert (turned.in_layout, turned.out_layout) == (wanted, wanted)
+        assert turned.laid_out("NCHW") == spec

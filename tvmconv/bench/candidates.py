@@ -18,7 +18,7 @@ from tvmconv import fills
 from tvmconv.bench.contest import bound_call
 from tvmconv.bench.plain import aligned
 from tvmconv.bench.timing import Timer, interleave
-from tvmconv.choose import too_inexact
+from tvmconv.choose import predict_shortlist
 from tvmconv.errors import RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.kernel import Kernel
 from tvmconv.kernel import compile as compile_kernel
@@ -42,16 +42,12 @@ class Entry:
     """A candidate that was timed.
 
     Attributes:
-        template: its id.
-        config: text of it.
-        accuracy: class of its error.
+        kernel: what was timed.
         warm: least seconds of a call that follows its like.
         cold: least seconds of a call after 64 MB of other memory.
     """
 
-    template: str
-    config: str
-    accuracy: str
+    kernel: Kernel
     warm: float
     cold: float
 
@@ -63,7 +59,7 @@ class Entry:
     @property
     def is_exact(self) -> bool:
         """Whether sums of integers come out exact."""
-        return self.accuracy in OWN_PRODUCTS
+        return self.kernel.accuracy in OWN_PRODUCTS
 
 
 def likely(task: Task, model: CostModel, count: int) -> list[tuple[str, str]]:
@@ -73,13 +69,11 @@ def likely(task: Task, model: CostModel, count: int) -> list[tuple[str, str]]:
         if template.supports(task) is not None or not model.knows(template.id):
             continue
         try:
-            configs = dict.fromkeys((template.default(task), *template.shortlist(task)))
-            exact = [c for c in configs if too_inexact(task, template, c) is None]
-            seconds = model.predict(task, template, exact)
+            configs, seconds = predict_shortlist(model, task, template, template.default(task))
         except (UnsupportedSpec, RecordsError):
             continue
         for rank, at in enumerate(np.argsort(seconds)[:count]):
-            found.append((rank > 0, float(seconds[at]), template.id, str(exact[int(at)])))
+            found.append((rank > 0, float(seconds[at]), template.id, str(configs[int(at)])))
     least = min((seconds for _, seconds, _, _ in found), default=0.0)
     kept = sorted(one for one in found if one[1] <= UNLIKELY * least)
     return [(template, config) for _, _, template, config in kept[:count]]
@@ -113,7 +107,7 @@ def contest(
     entries: list[Entry] = []
     for given in (0.0, seconds):
         timed = _take_turns(task, calls, given, seed)
-        found = {n: _entry(kernels[n], *timed[n]) for n in calls}
+        found = {n: Entry(kernels[n], *timed[n]) for n in calls}
         entries = sorted(found.values(), key=lambda entry: entry.score)
         reach = _reach(entries), _reach([entry for entry in entries if entry.is_exact])
         calls = {n: call for n, call in calls.items() if found[n].score <= reach[found[n].is_exact]}
@@ -136,10 +130,6 @@ def _take_turns(
 
 def _reach(entries: Sequence[Entry]) -> float:
     return OUT_OF_REACH * min((entry.score for entry in entries), default=0.0)
-
-
-def _entry(kernel: Kernel, warm: float, cold: float) -> Entry:
-    return Entry(kernel.template_id, str(kernel.config), kernel.accuracy, warm, cold)
 
 
 def winners(entries: Sequence[Entry]) -> list[Entry]:

@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tvmconv import layouts, workloads
+from tvmconv import workloads
 from tvmconv.cli.output import Step
 from tvmconv.errors import ArgumentError
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
@@ -70,9 +69,7 @@ def chosen_layers(args: argparse.Namespace) -> list[Layer]:
 def _in_order(layer: Layer, order: str | None) -> Layer:
     if order is None:
         return layer
-    of_rank = layouts.channels_first if order == "first" else layouts.channels_last
-    layout = of_rank(layer.spec.rank)
-    return layer._replace(spec=replace(layer.spec, in_layout=layout, out_layout=layout))
+    return layer._replace(spec=layer.spec.laid_out("NCHW" if order == "first" else "NHWC"))
 
 
 def compile_layers(args: argparse.Namespace, layers: Sequence[Layer], step: Step) -> "list[Kernel]":

@@ -7,12 +7,12 @@ model picks one without measuring. Its share is the best measured time over the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmconv import layouts, workloads
+from tvmconv import workloads
 from tvmconv.tuning.dataset import Rows, rows_of
 from tvmconv.tuning.model import ROUNDS, CostModel
 from tvmconv.tuning.records import Record, tuning_key
@@ -60,12 +60,8 @@ def leave_one_network_out(
 
 def keys_of_network(network: str) -> set[str]:
     """Tuning keys of a network's layers, in both layouts."""
-    keys = set()
-    for layer in workloads.load(network):
-        for of_rank in (layouts.channels_first, layouts.channels_last):
-            layout = of_rank(layer.spec.rank)
-            keys.add(tuning_key(replace(layer.spec, in_layout=layout, out_layout=layout)))
-    return keys
+    specs = [layer.spec for layer in workloads.load(network)]
+    return {tuning_key(spec.laid_out(layout)) for spec in specs for layout in ("NCHW", "NHWC")}
 
 
 def judge(network: str, model: CostModel, rows: Mapping[str, Rows]) -> Held:
