@@ -86,6 +86,33 @@ def test_a_session_ends_when_its_time_is_over(
     assert "its time was over" in caplog.text
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_end_that_was_lost_comes_again(number: signal.Signals) -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    lost = 0
+    begun = time.monotonic()
+    with server.until_told_to_end():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        except KeyboardInterrupt:  # as Python does while it frees a connection
+            lost += 1
+        time.sleep(60)
+    assert (lost, time.monotonic() - begun < 30) == (1, True)
+    after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    assert after == before
+
+
+def test_a_server_in_a_scripts_background_ignores_ctrl_c() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with server.until_told_to_end():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_serve_says_what_it_is_and_ends_on_ctrl_c() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> int:
     """Serve until Ctrl-C; then 0."""
     from tvmconv.tuning.rpc_address import Address
-    from tvmconv.tuning.server import Server, end_on_sigterm, load_server, own_targets
+    from tvmconv.tuning.server import Server, load_server, own_targets, until_told_to_end
 
     fitting = [load(args.target).id] if args.target else own_targets()
     if not fitting:
@@ -54,13 +54,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
     key = args.key if args.key is not None else fitting[0] if tracker else ""
     server = Server(args.host, args.port, key, tracker)
     load_server()
-    end_on_sigterm()
-    with server.listen() as listening:
-        try:
-            announce(server, fitting, output)
-            server.serve(listening)
-        except KeyboardInterrupt:
-            return 0
+    with server.listen() as listening, until_told_to_end():
+        announce(server, fitting, output)
+        server.serve(listening)
     return 0
 
 
