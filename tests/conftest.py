@@ -101,6 +101,27 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
+def cuda_compiler() -> None:
+    """Something that compiles for NVIDIA GPUs."""
+    from tvmconv.cuda.compiler import find_cuda_compiler
+    from tvmconv.errors import EnvironmentProblem
+
+    try:
+        find_cuda_compiler()
+    except EnvironmentProblem as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture
+def disassembler() -> None:
+    """Something that lists the machine code of NVIDIA GPUs."""
+    from tvmconv.cuda.places import program
+
+    if not (program("nvdisasm") or program("cuobjdump")):
+        pytest.skip("neither nvdisasm nor cuobjdump is installed")
+
+
+@pytest.fixture(scope="session")
 def stand_in_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for libcuda (tests/stand_in), compiled."""
     if shutil.which("gcc") is None or shutil.which("g++") is None:

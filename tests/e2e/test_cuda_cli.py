@@ -12,6 +12,8 @@ from tvmconv.cli import main
 from tvmconv.cuda.packing import device_packing
 from tvmconv.kernel import Kernel
 
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
+
 SPEC = "conv2d_n1c3s7x9_o5k3x3_p1"
 
 
@@ -34,6 +36,7 @@ def test_targets_say_which_compiler_there_is(
     assert "native" not in by_id["sm_90"]["run"]
 
 
+@pytest.mark.usefixtures("disassembler")
 def test_inspect_shows_registers_and_machine_code(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("inspect", SPEC, "--target", "sm_90", "--show", "usage", "sass", "ptx", "cuda")
     code, found = _json(capsys, *arguments)

@@ -16,6 +16,8 @@ from tvmconv.errors import DeviceError, TargetError
 from tvmconv.kernel import Kernel
 from tvmconv.target import load
 
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
+
 SPEC = tc.conv2d((1, 3, 7, 9), 5, 3, padding=1, bias=True, residual=True, activation="relu")
 
 
@@ -133,6 +135,7 @@ def test_validate_finds_a_wrong_kernel(stand_in: StandIn) -> None:
     assert not tc.validate(kernel).ok
 
 
+@pytest.mark.usefixtures("disassembler")
 def test_listings_of_the_machine_code(stand_in: StandIn) -> None:
     kernel = tc.compile(SPEC, "sm_90")
     assert ".target sm_90" in kernel.inspect("ptx")

@@ -25,6 +25,7 @@ from tvmconv.tolerance import DIRECT
 SPEC = tc.conv2d((1, 8, 6, 6), 8, 3, padding=1, bias=True)
 
 
+@pytest.mark.usefixtures("cuda_compiler")
 def test_our_row_and_what_torch_says(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = tc.compile(SPEC, "cuda")
     assert kernel.built.device is not None
@@ -39,6 +40,7 @@ def test_our_row_and_what_torch_says(stand_in: StandIn, monkeypatch: pytest.Monk
     assert "torch sees no GPU" in others[0].detail
 
 
+@pytest.mark.usefixtures("cuda_compiler")
 def test_peers_are_compared_and_timed_in_turns(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ SPECS = ("conv2d_n1c8s6x6_o8k3x3_p1", "conv2d_n2c8s5x5_o8k1x1_nhwc_f16")
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(cuda_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "out"
     assert _script("gpu_prepare.py", *SPECS, "--candidates", "3", "-o", str(folder)) == 0
     return folder

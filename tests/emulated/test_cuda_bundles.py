@@ -33,7 +33,7 @@ COUNT = len(SPECS) + 1
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(cuda_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kernels = [tc.compile(ConvSpec.parse(text), target) for text in SPECS for target in TARGETS]
     for target in TARGETS:
         spec = ConvSpec.parse(WINOGRAD)

@@ -42,6 +42,9 @@ def _known(trial: Trial, stand_in: StandIn, runs: DeviceCode | None = None) -> N
         add_kernels(does, [compile_source(source.source, "sm_90").cubin], stand_in.kernels)
 
 
+pytestmark = pytest.mark.usefixtures("cuda_compiler")
+
+
 @pytest.fixture
 def measurer(stand_in: StandIn) -> Iterator[GpuMeasurer]:
     with GpuMeasurer(load("sm_90")) as opened:

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +57,17 @@ def start(*command: str) -> subprocess.Popen[bytes]:
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
     """One of the servers is TVM's, the other ours."""
-    port = 19000 + os.getpid() % 4000
-    ports = [str(port + number) for number in range(4)]
-    started = [start("tvm.exec.rpc_tracker", "--port", ports[0], "--port-end", ports[1])]
+    # Fresh ones for each test: TVM's server does not take a port that was used a moment ago.
+    with ExitStack() as held:
+        taken = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        ports: list[int] = [one.getsockname()[1] for one in taken]
+    started = [start("tvm.exec.rpc_tracker", *_only(ports[0]))]
     try:
-        tracker = Address("127.0.0.1", port, KEY, is_tracker=True)
+        tracker = Address("127.0.0.1", ports[0], KEY, is_tracker=True)
         _wait_for(tracker, 0)
-        known = ("--tracker", f"127.0.0.1:{port}", "--key", KEY)
-        plain = ("tvm.exec.rpc_server", "--port", ports[1], "--port-end", ports[2])
-        started.append(start(*plain, *known))
-        started.append(start("tvmconv", "device", "serve", "--port", ports[3], *known))
+        known = ("--tracker", f"127.0.0.1:{ports[0]}", "--key", KEY)
+        started.append(start("tvm.exec.rpc_server", *_only(ports[1]), *known))
+        started.append(start("tvmconv", "device", "serve", "--port", str(ports[2]), *known))
         _wait_for(tracker, 2)
         yield Fleet(tracker, started[1:])
     finally:
@@ -72,6 +75,10 @@ def fleet() -> Iterator[Fleet]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _only(port: int) -> tuple[str, ...]:
+    return "--port", str(port), "--port-end", str(port + 1)
 
 
 def _wait_for(tracker: Address, devices: int) -> None:

@@ -20,7 +20,7 @@ from tvmconv.kernel import Kernel
 
 
 @pytest.fixture(scope="session")
-def kernels() -> list[Kernel]:
+def kernels(cuda_compiler: None) -> list[Kernel]:
     found = [tc.compile(tc.ConvSpec.parse(text), target) for text in SPECS for target in TARGETS]
     spec = tc.ConvSpec.parse(WINOGRAD)
     for target in TARGETS:

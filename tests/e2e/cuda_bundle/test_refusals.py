@@ -151,6 +151,7 @@ def test_a_gpu_of_another_target_is_refused(bundle: Path, stand_in: StandIn) -> 
         kernel._program(driver().device(1), "run")
 
 
+@pytest.mark.usefixtures("cuda_compiler")
 def test_code_of_one_very_gpu_has_no_ptx(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in.gpus("10.0")
     spec = tc.ConvSpec.parse("conv2d_n8c64s28x28_o64k3x3_p1_f16_nhwc")
