@@ -38,6 +38,11 @@ KERNEL_FLAGS: Final = (
     *COMMON, "-O1", "-w", "-fsanitize=thread,alignment,bounds", "-ffp-contract=off",
     "-fno-strict-aliasing", "-fno-delete-null-pointer-checks",
 )  # fmt: skip
+# zig 0.15 keeps `thread` alone of those, and says nothing; its clang takes them by the other way.
+ZIG_FLAGS: Final = (
+    "-Xclang", "-fsanitize=alignment,array-bounds",
+    "-Xclang", "-fsanitize-recover=alignment,array-bounds",
+)  # fmt: skip
 # Variables that nobody has written hold a number of the size 1e38. GCC has it since 12.
 UNWRITTEN: Final = "-ftrivial-auto-var-init=pattern"
 
@@ -84,7 +89,8 @@ def build_program(codes: Sequence[DeviceCode], out: Path, *, arch: str = "sm_90"
         source = Path(folder) / "program.cpp"
         source.write_text("\n".join(parts), encoding="utf-8")
         made = source.with_suffix(".o")
-        flags = (*KERNEL_FLAGS, UNWRITTEN) if _takes(compiler, UNWRITTEN) else KERNEL_FLAGS
+        flags = (*KERNEL_FLAGS, *(ZIG_FLAGS if compiler.is_zig else ()))
+        flags += (UNWRITTEN,) if _takes(compiler, UNWRITTEN) else ()
         run([*compiler.command, *flags, f"-I{CPP_DIR}", f"-I{CPP_DIR / 'include'}", "-c",
              str(source), "-o", str(made)])  # fmt: skip
         # Without -fsanitize: its runtime is what hooks.cpp takes the place of.
