@@ -6,11 +6,15 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.stand_in.kernels import StandIn, build_driver
+
+if TYPE_CHECKING:
+    from tvmconv.cuda.compiler import CudaCompiler
 
 # The same examples in every run; scripts/fuzz.py is for new ones. Compiling has no deadline.
 settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
@@ -101,13 +105,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def cuda_compiler() -> None:
+def cuda_compiler() -> "CudaCompiler":
     """Something that compiles for NVIDIA GPUs."""
     from tvmconv.cuda.compiler import find_cuda_compiler
     from tvmconv.errors import EnvironmentProblem
 
     try:
-        find_cuda_compiler()
+        return find_cuda_compiler()
     except EnvironmentProblem as problem:
         pytest.skip(str(problem))
 

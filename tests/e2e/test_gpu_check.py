@@ -17,6 +17,7 @@ import pytest
 from tests.stand_in.kernels import StandIn, add_kernels, image_hash
 from tvmconv.build import build
 from tvmconv.cuda.code import DeviceCode
+from tvmconv.cuda.compiler import CudaCompiler
 from tvmconv.cuda.packing import packing_code
 from tvmconv.errors import BundleError
 from tvmconv.space import Config
@@ -34,7 +35,7 @@ SPECS = ("conv2d_n1c8s6x6_o8k3x3_p1", "conv2d_n2c8s5x5_o8k1x1_nhwc_f16")
 
 
 @pytest.fixture(scope="module")
-def prepared(cuda_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(cuda_compiler: CudaCompiler, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "out"
     assert _script("gpu_prepare.py", *SPECS, "--candidates", "3", "-o", str(folder)) == 0
     return folder
@@ -76,17 +77,14 @@ def _script(name: str, *arguments: str) -> int:
     return int(runpy.run_path(str(ROOT / "scripts" / name))["main"](list(arguments)))
 
 
-def _check(folder: Path, stand_in: StandIn, *arguments: str) -> tuple[int, str]:
+def _check(folder: Path, *arguments: str) -> tuple[int, str]:
     """Run the script with numpy and the standard library alone."""
     bare = folder.parent / "bare"
     bare.mkdir(exist_ok=True)
     blocked = ("tvm", "torch", "rich", "jinja2", "matplotlib", "xgboost", "platformdirs")
     lines = ["import sys", *(f"sys.modules[{name!r}] = None" for name in blocked)]
     (bare / "sitecustomize.py").write_text("\n".join(lines) + "\n")
-    environment = dict(os.environ) | {
-        "LD_LIBRARY_PATH": str(stand_in.library.parent),
-        "PYTHONPATH": str(bare),
-    }
+    environment = dict(os.environ) | {"PYTHONPATH": str(bare)}
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "gpu_check.py", folder, "--no-peers", *arguments],
         env=environment, capture_output=True, text=True, check=False,
@@ -95,7 +93,7 @@ def _check(folder: Path, stand_in: StandIn, *arguments: str) -> tuple[int, str]:
 
 
 def test_one_command_answers_everything(folder: Path, stand_in: StandIn) -> None:
-    code, said = _check(folder, stand_in)
+    code, said = _check(folder)
     assert code == 0, said
     assert "Self-tests: 2 of 2 kernels right." in said
     assert "Stand-in 0 (sm_90, 4 multiprocessors)" in (folder / "report.md").read_text()
@@ -110,12 +108,12 @@ def test_one_command_answers_everything(folder: Path, stand_in: StandIn) -> None
     assert stand_in.calls("cuGraphLaunch")
     # Nothing is measured again.
     launches = len(stand_in.calls("cuLaunchKernel"))
-    assert _check(folder, stand_in)[0] == 0
+    assert _check(folder)[0] == 0
     assert len(stand_in.calls("cuLaunchKernel")) == launches
 
 
 def test_records_that_come_back_can_be_shipped(folder: Path, stand_in: StandIn) -> None:
-    assert _check(folder, stand_in)[0] == 0
+    assert _check(folder)[0] == 0
     shipped = folder.parent / "tuned"
     arguments = [str(folder / "records.jsonl"), "--no-prior", "--output", str(shipped)]
     assert _script("build_prior.py", *arguments) == 0
@@ -124,12 +122,12 @@ def test_records_that_come_back_can_be_shipped(folder: Path, stand_in: StandIn) 
 
 
 def test_it_goes_on_where_it_was_stopped(folder: Path, stand_in: StandIn) -> None:
-    code, said = _check(folder, stand_in, "--budget", "1")
+    code, said = _check(folder, "--budget", "1")
     assert (code, "time is up" in said) == (1, True)
     assert not (folder / "records.jsonl").exists()
     steps = (folder / "steps.jsonl").read_text()
     (folder / "steps.jsonl").write_text(steps + '{"key": "layer')  # as a killed process leaves it
-    assert _check(folder, stand_in)[0] == 0
+    assert _check(folder)[0] == 0
     assert read_records(folder / "records.jsonl")[0]
 
 
@@ -142,7 +140,7 @@ def test_a_crash_costs_one_candidate(folder: Path, stand_in: StandIn) -> None:
     args = ["x" if name == "packed" else name for name in launch["args"]]
     entry["run"] = entry["run"] | {"launches": [launch | {"args": args}]}
     _rewrite(folder, {victim.key: replace(victim, entry=entry)})
-    code, said = _check(folder, stand_in)
+    code, said = _check(folder)
     assert "going on in another" in said
     records = {(r.spec, r.target, r.template, r.config): r
                for r in read_records(folder / "records.jsonl")[0]}  # fmt: skip
@@ -178,10 +176,10 @@ def test_wrong_answers_are_recorded(folder: Path, stand_in: StandIn) -> None:
 
 def test_machines_without_a_gpu(folder: Path, stand_in: StandIn) -> None:
     stand_in.gpus("")
-    code, said = _check(folder, stand_in)
+    code, said = _check(folder)
     assert (code, "CUDA_ERROR_NO_DEVICE" in said) == (2, True)
     stand_in.gpus("7.5")
-    code, said = _check(folder, stand_in)
+    code, said = _check(folder)
     assert (code, "sm_75" in said) == (2, True)
 
 

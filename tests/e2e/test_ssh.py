@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import tvmconv as tc
+from tests.ports import free_ports
 from tvmconv.tuning.boards import BoardMeasurer, Host
 from tvmconv.tuning.records import read_records
 from tvmconv.tuning.transport import SSH
@@ -92,8 +93,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd locks itself in
     folder = tmp_path / "ssh"
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     values = {"folder": folder, "port": port, "user": getuser()}
     (folder / "sshd_config").write_text(SERVER.format(**values))
     (folder / "ssh_config").write_text(CLIENT.format(**values))

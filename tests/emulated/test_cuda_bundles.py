@@ -14,6 +14,7 @@ from tests.emulated.cuda_sources import need_cxx
 from tvmconv.bundle.cuda_loader import CudaBundle, read
 from tvmconv.bundle.manifest import sealed
 from tvmconv.cli import main
+from tvmconv.cuda.compiler import CudaCompiler
 from tvmconv.emulate.cuda.bundles import SourceReport, validate_source
 from tvmconv.errors import ArgumentError, BundleError
 from tvmconv.spec import ConvSpec
@@ -33,7 +34,7 @@ COUNT = len(SPECS) + 1
 
 
 @pytest.fixture(scope="module")
-def exported(cuda_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(cuda_compiler: CudaCompiler, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kernels = [tc.compile(ConvSpec.parse(text), target) for text in SPECS for target in TARGETS]
     for target in TARGETS:
         spec = ConvSpec.parse(WINOGRAD)

@@ -16,6 +16,7 @@ import tvmconv as tc
 from tests.emulated.board import interpreter
 from tests.emulated.machines import runner_of
 from tests.emulated.test_boards import SPECS
+from tests.ports import free_ports
 from tests.tuning import broken
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
@@ -62,12 +63,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
 def serving(board: Path, port: int, log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """`tvmconv device serve` on the board."""
     command = [*interpreter(board, ROOT), "-m", "tvmconv", "device", "serve"]
@@ -86,7 +81,7 @@ def plain(board: Path, port: int, log: Path) -> AbstractContextManager[subproces
 
 def test_two_servers_one_of_which_is_killed(rpc_board: Path, tmp_path: Path) -> None:
     runner_of("pi4")
-    ports, path = (free_port(), free_port()), tmp_path / "records.jsonl"
+    ports, path = free_ports(2), tmp_path / "records.jsonl"
     heard: list[object] = []
 
     with (
@@ -126,7 +121,7 @@ def test_a_server_outlives_bad_candidates_and_knows_what_it_is(
 ) -> None:
     runner_of("pi4")
     broken.register(monkeypatch, "arm")
-    port, target = free_port(), load("pi4")
+    (port,), target = free_ports(1), load("pi4")
     task, direct = Task(SPECS[0], target), get_template("arm.direct")
     names = ("arm.crashing", "arm.wrong", "arm.direct")
     with serving(rpc_board, port, tmp_path / "log"):

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 import tvmconv as tc
+from tests.ports import free_ports
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
 from tvmconv.tuning.measure import Outcome, Trial
@@ -58,9 +57,7 @@ def start(*command: str) -> subprocess.Popen[bytes]:
 def fleet() -> Iterator[Fleet]:
     """One of the servers is TVM's, the other ours."""
     # Fresh ones for each test: TVM's server does not take a port that was used a moment ago.
-    with ExitStack() as held:
-        taken = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        ports: list[int] = [one.getsockname()[1] for one in taken]
+    ports = free_ports(3)
     started = [start("tvm.exec.rpc_tracker", *_only(ports[0]))]
     try:
         tracker = Address("127.0.0.1", ports[0], KEY, is_tracker=True)

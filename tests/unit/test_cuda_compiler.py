@@ -39,14 +39,6 @@ def compiler(request: pytest.FixtureRequest) -> CudaCompiler:
     return _compiler(request.param)
 
 
-@pytest.fixture
-def any_compiler() -> CudaCompiler:
-    try:
-        return find_cuda_compiler()
-    except EnvironmentProblem as problem:
-        pytest.skip(str(problem))
-
-
 def test_cubin_and_ptx(compiler: CudaCompiler) -> None:
     image = compile_source(SOURCE, "sm_90", compiler=compiler)
     assert cubin.architecture(image.cubin) == "sm_90"
@@ -61,9 +53,9 @@ def test_cubin_and_ptx(compiler: CudaCompiler) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_usage_is_what_the_assembler_reports(arch: str, any_compiler: CudaCompiler) -> None:
+def test_usage_is_what_the_assembler_reports(arch: str, cuda_compiler: CudaCompiler) -> None:
     flags = (f"--gpu-architecture={arch}", "--std=c++17", "--ptxas-options=-v")
-    code, _, log = any_compiler.compile(SOURCE, flags)
+    code, _, log = cuda_compiler.compile(SOURCE, flags)
     assert cubin.architecture(code) == arch
     usage = {one.kernel: one for one in cubin.usage(code)}
     assert sorted(usage) == ["on_stack", "staged"]
@@ -107,10 +99,10 @@ def test_an_architecture_is_no_place_for_flags(arch: str) -> None:
         compile_source(SOURCE, arch)
 
 
-def test_fast_math_only_when_asked(any_compiler: CudaCompiler) -> None:
+def test_fast_math_only_when_asked(cuda_compiler: CudaCompiler) -> None:
     source = 'extern "C" __global__ void k(float *x) { x[0] = x[1] / x[2]; }'
-    exact = compile_source(source, "sm_90", compiler=any_compiler)
-    fast = compile_source(source, "sm_90", fast_math=True, compiler=any_compiler)
+    exact = compile_source(source, "sm_90", compiler=cuda_compiler)
+    fast = compile_source(source, "sm_90", fast_math=True, compiler=cuda_compiler)
     assert "div.rn.f32" in exact.ptx
     assert "div.approx.ftz.f32" in fast.ptx
     assert "--use_fast_math" in fast.flags
@@ -174,12 +166,10 @@ def test_a_named_toolkit_goes_before_the_path(
     assert Nvcc(found).version == Nvcc(path).version != ""
 
 
-def test_a_listing_has_no_encodings(any_compiler: CudaCompiler) -> None:
-    image = compile_source(SOURCE, "sm_90", compiler=any_compiler)
-    try:
-        text = sass.listing(image.cubin)
-    except EnvironmentProblem as problem:
-        pytest.skip(str(problem))
+@pytest.mark.usefixtures("disassembler")
+def test_a_listing_has_no_encodings(cuda_compiler: CudaCompiler) -> None:
+    image = compile_source(SOURCE, "sm_90", compiler=cuda_compiler)
+    text = sass.listing(image.cubin)
     found = sass.instructions(text)
     assert found["BAR"] >= 1
     assert found["FFMA"] >= 64

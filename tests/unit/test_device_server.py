@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
 from tvmconv.cli import main
 from tvmconv.tuning import server
 
@@ -114,8 +115,7 @@ def test_a_server_in_a_scripts_background_ignores_ctrl_c() -> None:
 
 
 def test_serve_says_what_it_is_and_ends_on_ctrl_c() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "tvmconv", "device", "serve", "--host", "127.0.0.1"]
     process = subprocess.Popen(
         [*command, "--port", str(port), "--key", "desk", "--json"],

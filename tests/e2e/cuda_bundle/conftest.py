@@ -15,12 +15,13 @@ from tests.e2e.cuda_bundle.layers import (
     random_weights,
 )
 from tests.stand_in.kernels import StandIn, add_kernels
+from tvmconv.cuda.compiler import CudaCompiler
 from tvmconv.cuda.packing import device_packing
 from tvmconv.kernel import Kernel
 
 
 @pytest.fixture(scope="session")
-def kernels(cuda_compiler: None) -> list[Kernel]:
+def kernels(cuda_compiler: CudaCompiler) -> list[Kernel]:
     found = [tc.compile(tc.ConvSpec.parse(text), target) for text in SPECS for target in TARGETS]
     spec = tc.ConvSpec.parse(WINOGRAD)
     for target in TARGETS:

@@ -27,13 +27,13 @@ def test_selftests_in_c_and_python(
     bundle: Path, stand_in: StandIn, gpu: str, target: str, form: str
 ) -> None:
     stand_in.gpus(gpu)
-    code, said = run([build(bundle, "selftest"), bundle], stand_in)
+    code, said = run([build(bundle, "selftest"), bundle])
     assert (code, said.splitlines()[0]) == (0, f"target: {target}"), said
     assert said.splitlines()[-1] == f"{COUNT} of {COUNT} kernels right"
     assert said.count("every output bit-equal") == len(SPECS)
     assert said.count("samples within the bound") == 1
     assert stand_in.calls("cuMemAllocAsync")
-    code, said = run([sys.executable, "-S", "-I", "-c", _isolated(bundle)], stand_in)
+    code, said = run([sys.executable, "-S", "-I", "-c", _isolated(bundle)])
     assert code == 0, said
     assert said.startswith(f"target: {target}, on cuda:0 (Stand-in 0, sm_{gpu.replace('.', '')})")
     assert said.count("ok  ") == COUNT
@@ -55,7 +55,7 @@ sys.exit(tvmconv_load.main([{str(bundle)!r}]))
 
 
 def test_the_example_runs(bundle: Path, stand_in: StandIn) -> None:
-    code, said = run([build(bundle, "example"), bundle], stand_in)
+    code, said = run([build(bundle, "example"), bundle])
     assert (code, said) == (0, "96 outputs on the GPU, by the code for sm_90\n")
 
 
@@ -63,7 +63,7 @@ def test_the_example_runs(bundle: Path, stand_in: StandIn) -> None:
 def test_cmake_builds_and_tests(bundle: Path, stand_in: StandIn) -> None:
     for command in (["cmake", "-S", ".", "-B", "build"], ["cmake", "--build", "build"]):
         subprocess.run(command, cwd=bundle, check=True, capture_output=True)
-    code, said = run(["ctest", "--test-dir", str(bundle / "build")], stand_in)
+    code, said = run(["ctest", "--test-dir", str(bundle / "build")])
     assert code == 0, said
     assert "100% tests passed" in said
 
@@ -163,7 +163,7 @@ int main(int argc, char **argv) {{
   return 0;
 }}"""
     (bundle / "contexts.c").write_text(text)
-    code, said = run([build(bundle, "contexts"), bundle], stand_in)
+    code, said = run([build(bundle, "contexts"), bundle])
     wanted = ["0 sm_90 0 no error"] * 2 + ["1 sm_80 0 no error"] * 2
     assert (code, sorted(said.splitlines())) == (0, wanted), said
     loads = stand_in.calls("cuModuleLoadData")
@@ -190,4 +190,4 @@ def test_two_bundles_in_one_program(
     )
     program = tmp_path / "both"
     subprocess.run(["gcc", main, *objects, "-ldl", "-lpthread", "-o", program], check=True)
-    assert run([program], stand_in)[0] == 0
+    assert run([program])[0] == 0

@@ -27,9 +27,9 @@ def test_damaged_files_are_refused_by_name(
     _damage(file, how)
     with pytest.raises(BundleError, match=f"{file.name}"):
         tc.load(bundle)
-    code, said = run([sys.executable, bundle / "tvmconv_load.py"], stand_in)
+    code, said = run([sys.executable, bundle / "tvmconv_load.py"])
     assert (code, file.name in said) == (2, True)
-    code, said = run([build(bundle, "selftest"), bundle], stand_in)
+    code, said = run([build(bundle, "selftest"), bundle])
     assert code == 2
     word = {"missing": "cannot be read", "truncated": "truncated"}.get(how, "altered")
     assert f"{file.name}: {word}" in said
@@ -60,9 +60,9 @@ def test_machines_that_cannot_run_it(
     bundle: Path, stand_in: StandIn, arrange: Callable[[StandIn], None], message: str
 ) -> None:
     arrange(stand_in)
-    code, said = run([build(bundle, "selftest"), bundle], stand_in)
+    code, said = run([build(bundle, "selftest"), bundle])
     assert (code, message in said) == (2, True), said
-    code, said = run([sys.executable, bundle / "tvmconv_load.py"], stand_in)
+    code, said = run([sys.executable, bundle / "tvmconv_load.py"])
     assert (code, said.startswith("refused: ")) == (2, True), said
 
 
@@ -88,9 +88,9 @@ def test_failures_on_the_way_are_told(
 ) -> None:
     program = build(bundle, "selftest")
     stand_in.fail(plan)
-    code, said = run([program, bundle], stand_in)
+    code, said = run([program, bundle])
     assert (code, message in said) == (1, True), said
-    code, said = run([sys.executable, bundle / "tvmconv_load.py"], stand_in)
+    code, said = run([sys.executable, bundle / "tvmconv_load.py"])
     assert code == 1, said
     assert "FAIL" in said
 
@@ -108,7 +108,7 @@ def test_wrong_answers_are_found(bundle: Path, kernels: list[Kernel], stand_in: 
             packing = device_packing(kernel)
             entry = loaded_from(bundle).kernel(SPEC).entry["targets"]["sm_90"]["pack"]
             add_kernels(packing, [(bundle / entry["cubin"]).read_bytes()], stand_in.kernels)
-    code, said = run([build(bundle, "selftest"), bundle], stand_in)
+    code, said = run([build(bundle, "selftest"), bundle])
     assert code == 1
     assert f"FAIL {loaded_from(bundle).kernel(SPEC).symbol}: output" in said
     row = loaded_from(bundle).test(loaded_from(bundle).kernel(SPEC))
@@ -132,7 +132,7 @@ int main(void) {{
   return 0;
 }}"""
     (bundle / "check.c").write_text(text)
-    code, said = run([build(bundle, "check")], stand_in)
+    code, said = run([build(bundle, "check")])
     lines = said.splitlines()
     assert (code, lines[0]) == (0, "-101 an argument does not fit (x: is NULL)")
     assert lines[1].startswith("-203 an argument does not fit (residual: is no multiple of 16")
@@ -165,7 +165,7 @@ def test_code_of_one_very_gpu_has_no_ptx(stand_in: StandIn, tmp_path: Path) -> N
         loaded.kernel(str(spec))._program(device, "run")
     packing = loaded.kernel(str(spec)).entry["targets"]["sm_90"]["pack"]
     add_kernels(device_packing(kernel), [(folder / packing["ptx"]).read_bytes()], stand_in.kernels)
-    code, said = run([build(folder, "selftest"), folder], stand_in)
+    code, said = run([build(folder, "selftest"), folder])
     assert code == 1
     assert "no code for this GPU" in said
     assert "it has no PTX" in said
