@@ -3,7 +3,7 @@
 
     scripts/build_prior.py records.jsonl more.jsonl
     scripts/build_prior.py records.jsonl --check            only evaluate, write nothing
-    scripts/build_prior.py --no-prior --best finals.jsonl   only the best records
+    scripts/build_prior.py --no-prior --as-measured --best finals.jsonl    only the best records
     scripts/build_prior.py gpu.jsonl --family cuda          of GPUs
     scripts/build_prior.py new.jsonl --add --no-best        a template that the prior has not
 
@@ -45,6 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--no-prior", action="store_true", help="leave the prior as it is")
     parser.add_argument("--no-best", action="store_true", help="leave the best records as they are")
+    parser.add_argument(
+        "--as-measured",
+        action="store_true",
+        help="best records even where the prior expects better",
+    )
     parser.add_argument("--check", action="store_true", help="evaluate, write nothing")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="most trees per template")
     parser.add_argument("--seed", type=int, default=0)
@@ -113,7 +118,7 @@ def show(held: list[Held], console: Console) -> None:
 def best(args: argparse.Namespace, console: Console) -> None:
     records = read(args.records if args.best is None else args.best, console)
     path = args.output / f"prior_{args.family}.json.gz"
-    model = CostModel.load(path) if path.exists() else None
+    model = None if args.as_measured or not path.exists() else CostModel.load(path)
     for target, lines in write_best(records, args.output, model).items():
         size = (args.output / f"{target}.jsonl").stat().st_size
         console.print(f"{target}.jsonl: {lines} records, {size:,} bytes", highlight=False)

@@ -3,7 +3,7 @@
 
     scripts/contest_records.py resnet50 --records contest.jsonl
     scripts/contest_records.py @specs.txt --layout last --known tuned.jsonl
-    scripts/build_prior.py --no-prior --best contest.jsonl more.jsonl    ship them
+    scripts/build_prior.py --no-prior --as-measured --best contest.jsonl more.jsonl    ship them
 
 Goes on where a run before ended: a spec that has a final record in the file is left alone.
 """
@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 from tvmconv import target as targets
 from tvmconv import workloads
 from tvmconv.bench.candidates import Entry, contest, likely, winners
+from tvmconv.cli.arguments import LAYOUTS
 from tvmconv.errors import TvmconvError
 from tvmconv.spec import ConvSpec
 from tvmconv.template import Task
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--known", type=Path, nargs="*", default=[], metavar="FILE", help="more candidates"
     )
-    parser.add_argument("--layout", choices=("first", "last"), help="where the channels are put")
+    parser.add_argument("--layout", choices=LAYOUTS, help="where the channels are put")
     parser.add_argument("--configs", type=int, default=14, help="of the model, for each spec")
     parser.add_argument("--seconds", type=float, default=0.1, help="for each good candidate")
     parser.add_argument("--target", default="host")
@@ -72,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
             some = [(r.template, r.config) for r in records if r.status == "ok"]
             best = winners(contest(task, some + likely(task, model, args.configs),
                                    seconds=args.seconds))  # fmt: skip
+            run = uuid4().hex
             for entry in best:
-                journal.append(final(task, entry))
+                journal.append(final(task, entry, run))
             text = "; ".join(
                 f"{e.kernel.template_id} {e.kernel.config} {1e6 * e.warm:.4g} us, "
                 f"cold {1e6 * e.cold:.4g}"
@@ -83,21 +86,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def final(task: Task, entry: Entry) -> Record:
-    """The record of an entry, whose answers are proven first."""
+def final(task: Task, entry: Entry, run: str) -> Record:
+    """The record of an entry of a contest, whose answers are proven first."""
     validate(entry.kernel).require()
     return Record.now(
         spec=str(task.spec), target=task.target.id, template=entry.kernel.template_id,
         config=str(entry.kernel.config), threads=1, status="ok", seconds=(entry.warm,),
-        stage="final",
+        stage="final", run=run,
     )  # fmt: skip
 
 
 def named(args: argparse.Namespace) -> list[ConvSpec]:
     specs = [layer.spec.linear() for text in args.workloads for layer in workloads.listed(text)]
     if args.layout is not None:
-        layout = "NCHW" if args.layout == "first" else "NHWC"
-        specs = [spec.laid_out(layout) for spec in specs]
+        specs = [spec.laid_out(LAYOUTS[args.layout]) for spec in specs]
     return list(dict.fromkeys(specs))
 
 

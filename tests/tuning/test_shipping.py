@@ -38,6 +38,22 @@ def test_one_record_of_each_key_is_kept(tmp_path: Path) -> None:
     assert not problems
 
 
+def test_the_newest_contest_replaces_what_is_older(tmp_path: Path) -> None:
+    fast, slow, exact = sorted(measured(SPECS[0], 3), key=lambda r: r.score)
+    shipped = replace(fast, stage="final", run="", time="2026-01-01T00:00:00+00:00")
+    again = replace(slow, stage="final", run="b", time="2026-01-02T00:00:00+00:00")
+    other = replace(exact, stage="final", run="b", time="2026-01-02T00:00:03+00:00")
+    older = replace(fast, run="a", time="2026-01-01T12:00:00+00:00")
+    newer = replace(fast, run="c", time="2026-01-03T00:00:00+00:00")
+    for some, winner in (
+        ([shipped, older], fast),
+        ([again, shipped, older, other], slow),
+        ([shipped, again, newer], slow),
+        ([shipped, replace(newer, stage="final"), again], fast),
+    ):
+        assert [r.config for r in best_of_each(some)] == [winner.config]
+
+
 def test_an_exact_record_stands_beside_a_faster_inexact_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

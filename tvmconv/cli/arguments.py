@@ -13,6 +13,9 @@ from tvmconv.workloads import Layer
 if TYPE_CHECKING:
     from tvmconv.kernel import Kernel
 
+# Where `--layout` puts the channels, and the layout that says so at any rank.
+LAYOUTS = {"first": "NCHW", "last": "NHWC"}
+
 
 def add_specs(parser: argparse.ArgumentParser) -> None:
     """Which convolutions, and in which memory order."""
@@ -25,7 +28,7 @@ def add_specs(parser: argparse.ArgumentParser) -> None:
         help="networks only: with the bias and activation that follow each layer",
     )
     parser.add_argument(
-        "--layout", choices=("first", "last"), help="put the channels first (NCHW) or last (NHWC)"
+        "--layout", choices=LAYOUTS, help="put the channels first (NCHW) or last (NHWC)"
     )
 
 
@@ -69,7 +72,7 @@ def chosen_layers(args: argparse.Namespace) -> list[Layer]:
 def _in_order(layer: Layer, order: str | None) -> Layer:
     if order is None:
         return layer
-    return layer._replace(spec=layer.spec.laid_out("NCHW" if order == "first" else "NHWC"))
+    return layer._replace(spec=layer.spec.laid_out(LAYOUTS[order]))
 
 
 def compile_layers(args: argparse.Namespace, layers: Sequence[Layer], step: Step) -> "list[Kernel]":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tvmconv.choose import predict_shortlist
 from tvmconv.errors import RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
@@ -25,8 +26,9 @@ def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> l
     """The fastest applying record of each key, and of each that is exact where that one is not.
 
     The second serves callers who force "direct" or allow less error. Samples are reduced to the
-    least, versions to what the code depends on. Where only a few configs of a spec were measured,
-    the best of them may be far from good: a record that ``model`` expects to beat is left out.
+    least, versions to what the code depends on. A final measurement replaces what is older than its
+    run. Where only a few configs of a spec were measured, the best of them may be far from good: a
+    record that ``model`` expects to beat is left out.
     """
     by_key: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
@@ -37,7 +39,9 @@ def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> l
         accuracies = {(r.template, r.config): _accuracy(key, r) for r in some}
         applying = [r for r in some if accuracies[r.template, r.config] is not None]
         defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
-        best = best_records(applying, lambda r, of=defaults: r.config == of[r.template])  # type: ignore[misc]
+        best = best_records(
+            _of_last_contest(applying), lambda r, of=defaults: r.config == of[r.template]
+        )  # type: ignore[misc]
         if best and model is not None and _beatable(key, best[0], model):
             continue
         exact = [r for r in best if accuracies[r.template, r.config] == DIRECT]
@@ -71,6 +75,18 @@ def _task(key: tuple[str, str, int]) -> Task:
     return Task(ConvSpec.parse(spec), load(target), threads, max_error=float("inf"))
 
 
+def _of_last_contest(records: Sequence[Record]) -> list[Record]:
+    """The records without those that the newest final measurement replaces: older ones.
+
+    It was timed beside the best known then; those of its own run stay, and what is newer.
+    """
+    final = [record for record in records if record.stage == "final"]
+    if not final:
+        return list(records)
+    last = max(final, key=lambda r: r.time)
+    return [r for r in records if r.run == last.run or r.time > last.time]
+
+
 def _beatable(key: tuple[str, str, int], record: Record, model: CostModel) -> bool:
     """Whether the model knows a config that it expects to be faster by more than it errs."""
     spec, target, threads = key
@@ -79,10 +95,10 @@ def _beatable(key: tuple[str, str, int], record: Record, model: CostModel) -> bo
         if template.supports(task) is not None or not model.knows(template.id):
             continue
         try:
-            configs = template.shortlist(task)
+            _, seconds = predict_shortlist(model, task, template, template.default(task))
         except UnsupportedSpec:
             continue
-        if configs and model.predict(task, template, configs).min() < BEATABLE * record.score:
+        if seconds.min(initial=record.score) < BEATABLE * record.score:
             return True
     return False
 
