@@ -38,10 +38,9 @@ def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> l
     for key, some in sorted(by_key.items()):
         accuracies = {(r.template, r.config): _accuracy(key, r) for r in some}
         applying = [r for r in some if accuracies[r.template, r.config] is not None]
+        recent = _of_last_contest(applying)
         defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
-        best = best_records(
-            _of_last_contest(applying), lambda r, of=defaults: r.config == of[r.template]
-        )  # type: ignore[misc]
+        best = best_records(recent, lambda r, of=defaults: r.config == of[r.template])  # type: ignore[misc]
         if best and model is not None and _beatable(key, best[0], model):
             continue
         exact = [r for r in best if accuracies[r.template, r.config] == DIRECT]
