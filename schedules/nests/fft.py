@@ -15,7 +15,7 @@ import numpy as np
 
 from tvmconv.declare import Declaration
 from tvmconv.declare.fft import declare_fft, declare_fft_packing
-from tvmconv.declare.fft_form import NO_TRANSFORM, FftForm, SpectralAxis
+from tvmconv.declare.fft_form import NO_TRANSFORM, FftForm, SpectralAxis, shared_zeros
 from tvmconv.declare.roots import Ring
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Axis, Problem
@@ -47,16 +47,17 @@ def supports(task: Task) -> str | None:
         return "transforms would spread the padding value"
     if task.problem.axes[2].taps == 1:
         return "the columns have one tap, so there is nothing to transform"
-    if axis_sizes(task.problem.axes[2]) == ():
+    if axis_sizes(task.problem, task.problem.axes[2]) == ():
         return f"the kernel is longer than the longest transform, {SIZES[-1]}"
     return None
 
 
-def axis_sizes(axis: Axis) -> tuple[int, ...]:
+def axis_sizes(problem: Problem, axis: Axis) -> tuple[int, ...]:
     """Transforms worth trying: from one output a tile to the whole axis in one tile."""
-    span = (axis.taps - 1) * axis.step + 1
-    whole = (axis.out_extent - 1) * axis.stride + span
-    fitting = [size for size in SIZES if size >= span]
+    zeros = shared_zeros(problem, axis)
+    one = SpectralAxis(axis, zeros=zeros)
+    whole = one.whole - zeros
+    fitting = [size for size in SIZES if size >= one.span]
     enough = [size for size in fitting if size < whole] + [s for s in fitting if s >= whole][:1]
     return tuple(enough[-MOST_SIZES:]) if len(enough) > MOST_SIZES else tuple(enough)
 
@@ -64,9 +65,9 @@ def axis_sizes(axis: Axis) -> tuple[int, ...]:
 def space(task: Task) -> ConfigSpace:
     """Sizes of the transforms, register tiles, blocks of tiles."""
     _, h, w = task.problem.axes
-    rows = axis_sizes(h) if h.taps > 1 else ()
+    rows = axis_sizes(task.problem, h) if h.taps > 1 else ()
     return (
-        ConfigSpace({"size_h": (1, *rows), "size_w": axis_sizes(w)})
+        ConfigSpace({"size_h": (1, *rows), "size_w": axis_sizes(task.problem, w)})
         .define_knob("radix", RADICES)
         .define_knob("tile_t", (1, 2, 3, 4, 5, 6, 7))
         .define_knob("tile_b", (1, 2, 4))
@@ -85,8 +86,8 @@ def form_of(task: Task, config: Config) -> FftForm:
     columns = Ring(split(config.integer("size_w") // 2, radix), real=True)
     return FftForm(
         d=SpectralAxis(d),
-        h=SpectralAxis(h, rows),
-        w=SpectralAxis(w, columns),
+        h=SpectralAxis(h, rows, shared_zeros(task.problem, h)),
+        w=SpectralAxis(w, columns, shared_zeros(task.problem, w)),
         block=config.integer("blocks") * config.integer("tile_t"),
         tile_t=config.integer("tile_t"),
         tile_b=config.integer("tile_b"),

@@ -7,7 +7,7 @@ import tvmconv as tc
 from tests.declare.evaluate import evaluate, tensors
 from tvmconv import fills
 from tvmconv.declare.fft import declare_fft, declare_fft_packing
-from tvmconv.declare.fft_form import FftForm, SpectralAxis
+from tvmconv.declare.fft_form import FftForm, SpectralAxis, shared_zeros
 from tvmconv.declare.roots import Ring
 from tvmconv.problem import canonical
 from tvmconv.reference import reference
@@ -30,6 +30,10 @@ CASES: dict[str, tuple[ConvSpec, Radices, Radices, dict[str, bool]]] = {
                   (3,), (4,), {"per_lane": True}),
     "multiplier": (tc.conv2d((1, 3, 5, 6), 6, 3, groups=3), (4,), (4,),
                    {"per_lane": True, "fused": True}),
+    "zeros_wrap": (tc.conv2d((2, 3, 6, 5), 5, 5, padding=2), (4,), (2, 4), {"rows_in": True}),
+    "wide_zeros_wrap": (tc.conv1d((1, 2, 7), 3, 3, padding=((5, 4),)), (3, 2), (), {}),
+    "strided_zeros_wrap": (tc.conv2d((1, 2, 7, 8), 3, 5, stride=2, padding=2, dilation=2),
+                           (2, 3), (2, 6), {}),
     "depth": (tc.conv3d((1, 2, 3, 4, 5), 3, (2, 3, 2), padding=1), (3,), (4,), {}),
     "reflect": (tc.conv2d((1, 2, 4, 5), 3, 3, padding=2, padding_mode="reflect"), (3,), (4,), {}),
     "constant": (tc.conv1d((1, 2, 8), 3, 3, padding=2, padding_mode="constant", pad_value=2.0),
@@ -38,11 +42,12 @@ CASES: dict[str, tuple[ConvSpec, Radices, Radices, dict[str, bool]]] = {
 
 
 def form_of(spec: ConvSpec, w: Radices, h: Radices, flags: dict[str, bool]) -> FftForm:
-    d, rows, columns = canonical(spec).axes
+    problem = canonical(spec)
+    d, rows, columns = problem.axes
     return FftForm(
         d=SpectralAxis(d),
-        h=SpectralAxis(rows, Ring(h, real=False)),
-        w=SpectralAxis(columns, Ring(w, real=True)),
+        h=SpectralAxis(rows, Ring(h, real=False), shared_zeros(problem, rows)),
+        w=SpectralAxis(columns, Ring(w, real=True), shared_zeros(problem, columns)),
         block=3,
         tile_t=1,
         tile_b=1,
@@ -75,6 +80,31 @@ def test_outputs_of_a_tile_do_not_wrap() -> None:
     last = (axis.outputs - 1) * 3 + axis.span
     assert last <= 32 < last + 3
     assert axis.tiles * axis.outputs >= axis.axis.out_extent
+
+
+@pytest.mark.parametrize(
+    ("padding", "mode", "zeros"),
+    [(15, "zeros", 15), (((15, 9),), "zeros", 9), (40, "zeros", 30), (((0, 9),), "zeros", 0),
+     (15, "reflect", 0), (15, "constant", 15)],
+)  # fmt: skip
+def test_zeros_at_both_ends_need_no_samples(
+    padding: int | tuple[tuple[int, int]], mode: str, zeros: int
+) -> None:
+    spec = tc.conv1d((1, 1, 28), 1, 31, padding=padding, padding_mode=mode)
+    problem = canonical(spec)
+    assert shared_zeros(problem, problem.axes[2]) == zeros
+    whole = SpectralAxis(problem.axes[2], Ring((8, 8), real=True), zeros).whole
+    assert whole == spec.out_shape[2] + 30
+    enough = SpectralAxis(problem.axes[2], Ring((whole - zeros,), real=False), zeros)
+    less = SpectralAxis(problem.axes[2], Ring((whole - zeros - 1,), real=False), zeros)
+    assert (enough.outputs, enough.tiles, enough.extent) == (spec.out_shape[2], 1, whole - zeros)
+    assert less.outputs == whole - zeros - 31 < spec.out_shape[2]
+
+
+def test_a_constant_that_is_not_zero_is_no_zero() -> None:
+    spec = tc.conv1d((1, 1, 9), 1, 3, padding=1, padding_mode="constant", pad_value=2.0)
+    problem = canonical(spec)
+    assert shared_zeros(problem, problem.axes[2]) == 0
 
 
 def test_stages_have_the_names_that_schedules_rely_on() -> None:

@@ -7,8 +7,10 @@
     out                           = act(image + bias), the outputs that did not wrap
 
 A tile of N samples and a kernel that spans s of them have N - s + 1 outputs that circular and
-negacyclic products get right (Oppenheim and Schafer's overlap-save). Weights are transformed
-while they are packed: their spectrum is the conjugate of the taps', with 1 / N folded in.
+negacyclic products get right (Oppenheim and Schafer's overlap-save). One tile that holds a whole
+axis has them all, though padding hangs over at both ends: only zeros wrap around. Weights are
+transformed while they are packed: their spectrum is the conjugate of the taps', with 1 / N folded
+in.
 """
 
 from __future__ import annotations

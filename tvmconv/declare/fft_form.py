@@ -16,12 +16,24 @@ Expr = Any
 NO_TRANSFORM = Ring((), real=False)
 
 
+def shared_zeros(problem: Problem, axis: Axis) -> int:
+    """Zeros that both ends of an axis have: one transform of it may lay them upon each other."""
+    if problem.padding_mode not in ("zeros", "constant") or problem.pad_value != 0:
+        return 0
+    return max(0, min(-axis.low, axis.high - axis.in_extent, (axis.taps - 1) * axis.step))
+
+
 @dataclass(frozen=True)
 class SpectralAxis:
-    """One spatial axis: transformed in tiles of ``ring.samples``, or its taps summed one by one."""
+    """One spatial axis: transformed in tiles of ``ring.samples``, or its taps summed one by one.
+
+    What wraps around in a tile that holds the whole axis but for ``zeros`` meets zeros alone, so no
+    output of it is wrong: 28 columns under 31 taps, 58 with their padding, need 43 samples.
+    """
 
     axis: Axis
     ring: Ring = NO_TRANSFORM
+    zeros: int = 0
 
     @property
     def is_summed(self) -> bool:
@@ -34,10 +46,17 @@ class SpectralAxis:
         return (self.axis.taps - 1) * self.axis.step + 1
 
     @property
+    def whole(self) -> int:
+        """Inputs between the first and the last that any output reads, both counted."""
+        return (self.axis.out_extent - 1) * self.axis.stride + self.span
+
+    @property
     def outputs(self) -> int:
         """Outputs of one tile; those that wrap around are dropped, strides skip the others."""
         if self.is_summed:
             return 1
+        if self.ring.samples >= self.whole - self.zeros:
+            return self.axis.out_extent
         return (self.ring.samples - self.span) // self.axis.stride + 1
 
     @property
