@@ -62,13 +62,24 @@ CONFIGS = (
     "size_h=12,size_w=16,radix=4,tile_t=3,tile_b=2,blocks=2,product=block",
     "size_h=16,size_w=24,radix=8,tile_t=1,tile_b=1,blocks=3,product=tile",
     "size_h=1,size_w=12,radix=4,tile_t=7,tile_b=1,blocks=1,product=block",
-    "size_h=24,size_w=32,radix=8,tile_t=2,tile_b=4,blocks=1,product=block",
+    "size_h=24,size_w=24,radix=8,tile_t=2,tile_b=4,blocks=1,product=block",
 )
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_agree(config: str) -> None:
     spec = tc.conv2d((2, 5, 19, 21), 40, 7, padding=3, bias=True)
+    prove(spec, "host", config)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("groups", [1, 12])
+def test_zeros_at_both_ends_wrap_around(layout: str, groups: int) -> None:
+    """48 samples hold 28 columns and their padding of 15 on both sides, 32 hold 14."""
+    shape = (2, 12, 28, 14) if layout == "NCHW" else (2, 28, 14, 12)
+    spec = tc.conv2d(shape, 12, 31, padding=15, groups=groups, layout=layout)
+    product = "tile" if groups == 12 else "block"
+    config = f"size_h=48,size_w=32,radix=8,tile_t=1,tile_b=1,blocks=1,product={product}"
     prove(spec, "host", config)
 
 
