@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tvmconv as tc
 from tests.schedules.cases import CASES, LEVELS
 from tests.strategies import conv_specs
-from tvmconv.space import columns_of
+from tvmconv.space import Config, columns_of
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, Template, get_template, templates
@@ -189,6 +189,16 @@ def test_one_threads_config_is_spread_over_several() -> None:
     for knob in ("tile_oc", "tile_oh", "tile_ow"):
         assert spread.integer(knob) == config.integer(knob)
     assert template.spread(one, config) == config
+
+
+def test_rows_of_a_map_stay_whole_when_threads_share_it() -> None:
+    template = get_template("x86.columns")
+    two = Task(tc.conv2d((1, 1, 572, 572), 64, 3), load("x86_64_v4"), threads=2)
+    config = Config.parse(
+        "tile_oc=8,tile_oh=1,tile_ow=48,block_oh=570,block_ow=570,parts=1,stage=planes"
+    )
+    spread = template.spread(two, config)
+    assert (spread.integer("block_oh"), spread.integer("block_ow")) == (285, 570)
 
 
 @pytest.mark.slow
