@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from tvmconv import target as targets
 from tvmconv import workloads
@@ -24,6 +23,7 @@ from tvmconv.spec import ConvSpec
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning.knowledge import prior, shipped_source
+from tvmconv.tuning.log import run_name
 from tvmconv.tuning.records import Journal, Record, read_records
 from tvmconv.validate import validate
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             some = [(r.template, r.config) for r in records if r.status == "ok"]
             best = winners(contest(task, some + likely(task, model, args.configs),
                                    seconds=args.seconds))  # fmt: skip
-            run = uuid4().hex
+            run = run_name()
             for entry in best:
                 journal.append(final(task, entry, run))
             text = "; ".join(

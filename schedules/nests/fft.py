@@ -15,7 +15,7 @@ import numpy as np
 
 from tvmconv.declare import Declaration
 from tvmconv.declare.fft import declare_fft, declare_fft_packing
-from tvmconv.declare.fft_form import NO_TRANSFORM, FftForm, SpectralAxis, shared_zeros
+from tvmconv.declare.fft_form import NO_TRANSFORM, FftForm, SpectralAxis
 from tvmconv.declare.roots import Ring
 from tvmconv.errors import UnsupportedSpec
 from tvmconv.problem import Axis, Problem
@@ -54,12 +54,10 @@ def supports(task: Task) -> str | None:
 
 def axis_sizes(problem: Problem, axis: Axis) -> tuple[int, ...]:
     """Transforms worth trying: from one output a tile to the whole axis in one tile."""
-    zeros = shared_zeros(problem, axis)
-    one = SpectralAxis(axis, zeros=zeros)
-    whole = one.whole - zeros
+    one = SpectralAxis.of(problem, axis)
     fitting = [size for size in SIZES if size >= one.span]
-    enough = [size for size in fitting if size < whole] + [s for s in fitting if s >= whole][:1]
-    return tuple(enough[-MOST_SIZES:]) if len(enough) > MOST_SIZES else tuple(enough)
+    sizes = [s for s in fitting if s < one.enough] + [s for s in fitting if s >= one.enough][:1]
+    return tuple(sizes[-MOST_SIZES:])
 
 
 def space(task: Task) -> ConfigSpace:
@@ -86,8 +84,8 @@ def form_of(task: Task, config: Config) -> FftForm:
     columns = Ring(split(config.integer("size_w") // 2, radix), real=True)
     return FftForm(
         d=SpectralAxis(d),
-        h=SpectralAxis(h, rows, shared_zeros(task.problem, h)),
-        w=SpectralAxis(w, columns, shared_zeros(task.problem, w)),
+        h=SpectralAxis.of(task.problem, h, rows),
+        w=SpectralAxis.of(task.problem, w, columns),
         block=config.integer("blocks") * config.integer("tile_t"),
         tile_t=config.integer("tile_t"),
         tile_b=config.integer("tile_b"),

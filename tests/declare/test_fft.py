@@ -46,8 +46,8 @@ def form_of(spec: ConvSpec, w: Radices, h: Radices, flags: dict[str, bool]) -> F
     d, rows, columns = problem.axes
     return FftForm(
         d=SpectralAxis(d),
-        h=SpectralAxis(rows, Ring(h, real=False), shared_zeros(problem, rows)),
-        w=SpectralAxis(columns, Ring(w, real=True), shared_zeros(problem, columns)),
+        h=SpectralAxis.of(problem, rows, Ring(h, real=False)),
+        w=SpectralAxis.of(problem, columns, Ring(w, real=True)),
         block=3,
         tile_t=1,
         tile_b=1,

@@ -35,6 +35,11 @@ class SpectralAxis:
     ring: Ring = NO_TRANSFORM
     zeros: int = 0
 
+    @classmethod
+    def of(cls, problem: Problem, axis: Axis, ring: Ring = NO_TRANSFORM) -> SpectralAxis:
+        """An axis of a problem, which says what its padding holds."""
+        return cls(axis, ring, shared_zeros(problem, axis))
+
     @property
     def is_summed(self) -> bool:
         """True when the taps are part of the reduction and each output is a tile."""
@@ -51,11 +56,16 @@ class SpectralAxis:
         return (self.axis.out_extent - 1) * self.axis.stride + self.span
 
     @property
+    def enough(self) -> int:
+        """Samples of a tile that has every output."""
+        return self.whole - self.zeros
+
+    @property
     def outputs(self) -> int:
         """Outputs of one tile; those that wrap around are dropped, strides skip the others."""
         if self.is_summed:
             return 1
-        if self.ring.samples >= self.whole - self.zeros:
+        if self.ring.samples >= self.enough:
             return self.axis.out_extent
         return (self.ring.samples - self.span) // self.axis.stride + 1
 

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from tvmconv.tuning.measure import Outcome, Trial
 
 Measured = tuple[str, str]  # template, config
-# A device's death says nothing about the config that it was measuring.
 # What decides which code comes out.
 CODE_VERSIONS = ("tvmconv", "apache-tvm")
+# A device's death says nothing about the config that it was measuring.
 UNDECIDED = frozenset({"device_lost"})
+
+
+def run_name() -> str:
+    """What the records of one run have in common: when it began, and four digits of chance."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 class Log:
@@ -39,7 +44,7 @@ class Log:
                 estimates are taken from it; to the run itself they are trials like any other.
         """
         self._static = static
-        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        self.run = run_name()
         shared = Record.now(
             spec="", target="", template="", config="", threads=threads, status="invalid"
         )

@@ -13,13 +13,12 @@ from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template, templates
 from tvmconv.tolerance import DIRECT
+from tvmconv.tuning.log import CODE_VERSIONS
 from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record, best_records
 
 # A prediction this far below a measurement is rarely wrong about which is faster.
 BEATABLE = 0.85
-# Of the versions that a record holds, those that its code came from.
-KEPT_VERSIONS = ("tvmconv", "apache-tvm")
 
 
 def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> list[Record]:
@@ -34,19 +33,21 @@ def best_of_each(records: Sequence[Record], model: CostModel | None = None) -> l
     for record in records:
         if record.status == "ok":
             by_key.setdefault(record.key, []).append(record)
-    kept = []
-    for key, some in sorted(by_key.items()):
-        accuracies = {(r.template, r.config): _accuracy(key, r) for r in some}
-        applying = [r for r in some if accuracies[r.template, r.config] is not None]
-        recent = _of_last_contest(applying)
-        defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
-        best = best_records(recent, lambda r, of=defaults: r.config == of[r.template])  # type: ignore[misc]
-        if best and model is not None and _beatable(key, best[0], model):
-            continue
-        exact = [r for r in best if accuracies[r.template, r.config] == DIRECT]
-        kept += [_lean(key, best[0])] if best else []
-        kept += [_lean(key, exact[0])] if exact and exact[0] != best[0] else []
-    return kept
+    return [record for key, some in sorted(by_key.items()) for record in _kept(key, some, model)]
+
+
+def _kept(
+    key: tuple[str, str, int], records: Sequence[Record], model: CostModel | None
+) -> list[Record]:
+    """What ships of one key: the best record, and the best exact one."""
+    accuracies = {(r.template, r.config): _accuracy(key, r) for r in records}
+    applying = [r for r in records if accuracies[r.template, r.config] is not None]
+    defaults = {template_id: _default(key, template_id) for template_id, _ in accuracies}
+    best = best_records(_of_last_contest(applying), lambda r: r.config == defaults[r.template])
+    if not best or (model is not None and _beatable(key, best[0], model)):
+        return []
+    exact = [r for r in best if accuracies[r.template, r.config] == DIRECT][:1]
+    return [_lean(key, r) for r in (best[0], *(r for r in exact if r != best[0]))]
 
 
 def write_best(
@@ -123,6 +124,6 @@ def _default(key: tuple[str, str, int], template_id: str) -> str:
 
 
 def _lean(key: tuple[str, str, int], record: Record) -> Record:
-    versions = {name: v for name, v in record.versions.items() if name in KEPT_VERSIONS}
+    versions = {name: v for name, v in record.versions.items() if name in CODE_VERSIONS}
     seconds = (float(f"{record.score:.4g}"),)
     return replace(record, spec=key[0], seconds=seconds, versions=versions, message="", run="")
