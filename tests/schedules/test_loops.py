@@ -16,6 +16,7 @@ from tvmconv.space import Config
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, Template, get_template
+from tvmconv.tuning.space_points import sample_valid
 
 # What a kernel may need beyond input, output and packed weights, and room for tails; transforms
 # of a whole deep map pay, sums need but a window.
@@ -218,6 +219,19 @@ def test_large_outputs_are_asked_for_before_they_are_stored() -> None:
     for algorithm in ("x86.direct", "x86.columns", "x86.winograd"):
         assert asked_for_writing(chosen_loops(large, "x86_64_v4", algorithm)) > 0
         assert asked_for_writing(chosen_loops(small, "x86_64_v4", algorithm)) == 0
+
+
+@pytest.mark.parametrize("template_id", [name for name in CASES if name.startswith("x86.")])
+def test_every_config_asks_for_large_outputs(
+    template_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if all outputs were large; Strassen's parts, stored under masks, were taken for them."""
+    monkeypatch.setattr("tvmconv.lower.place.FAR_BYTES", 0)
+    template, rng = get_template(template_id), np.random.default_rng(1)
+    for spec in CASES[template_id]:
+        task = Task(spec, load("x86_64_v4"))
+        for config in (template.default(task), *sample_valid(template.space(task), 4, rng)):
+            assert loops(task, template, config)
 
 
 def test_machines_without_masks_do_not_ask_for_outputs() -> None:

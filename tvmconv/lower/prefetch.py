@@ -113,8 +113,8 @@ def prefetch_stores(body: tirx.Stmt, buffer: tirx.Buffer) -> tirx.Stmt:
         call = statement.value
         if not isinstance(call, ir.Call) or not call.op.name.endswith("masked_store"):
             return statement
-        target, _, place, _ = call.args
-        return ask(place.base, statement) if target.same_as(buffer) else statement
+        target, _, *places, _ = call.args
+        return ask(places[0].base, statement) if target.same_as(buffer) else statement
 
     return tvm_ffi.structural_map(body, [(tirx.For, vector), (tirx.Evaluate, masked)])
 
