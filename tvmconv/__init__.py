@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tvmconv.bench import bench as bench
     from tvmconv.bundle import export as export
     from tvmconv.bundle import load as load
+    from tvmconv.compile import compile as compile
     from tvmconv.errors import ArgumentError as ArgumentError
     from tvmconv.errors import BuildFailed as BuildFailed
     from tvmconv.errors import BundleError as BundleError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tvmconv.errors import UnsupportedSpec as UnsupportedSpec
     from tvmconv.errors import WrongDevice as WrongDevice
     from tvmconv.kernel import Kernel as Kernel
-    from tvmconv.kernel import compile as compile
     from tvmconv.make import conv1d as conv1d
     from tvmconv.make import conv2d as conv2d
     from tvmconv.make import conv3d as conv3d
@@ -86,7 +86,7 @@ _HOME: dict[str, str] = {
     "ConvSpec": "tvmconv.spec",
     "Kernel": "tvmconv.kernel",
     "bench": "tvmconv.bench",
-    "compile": "tvmconv.kernel",
+    "compile": "tvmconv.compile",
     "export": "tvmconv.bundle",
     "load": "tvmconv.bundle",
     "tune": "tvmconv.tuning.tune",
@@ -110,9 +110,9 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `tvmconv.validate` and `tvmconv.bench` the functions, whatever was imported before.
+    """Keeps `tvmconv.compile` and its like the functions, whatever was imported before.
 
-    Importing a submodule binds it as an attribute of its package; here two submodules have the
+    Importing a submodule binds it as an attribute of its package; here three submodules have the
     name of the function that they hold, and the function is what users call.
     """
 

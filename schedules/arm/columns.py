@@ -25,6 +25,7 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
+from ..nests.choices import tile_choices
 from ..nests.lanes import (
     CONTROL,
     FEW_CHANNELS,
@@ -33,7 +34,7 @@ from ..nests.lanes import (
     longest_line,
     unroll_ic,
 )
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import rows_of_columns
 
 # A few channels' tap rows may make a longer line: 336 for 7x7, three channels and 16 sums.

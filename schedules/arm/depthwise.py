@@ -22,8 +22,9 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
+from ..nests.choices import tile_choices
 from ..nests.lanes import CONTROL, LONGEST_LINE, SHORT_LINE
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import depthwise
 
 # A test and a branch around a load, where taps are a loop and its places in x may be padding.

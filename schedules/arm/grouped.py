@@ -17,7 +17,8 @@ from __future__ import annotations
 from tvmconv.declare import Form
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.choices import tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import small_groups
 from . import depthwise
 

@@ -19,8 +19,9 @@ from tvmconv.declare import Form, declare_im2col
 from tvmconv.declare.im2col import columns_last, unfolded
 from tvmconv.template import Task, register
 
+from ..nests.choices import input_stages
 from ..nests.lanes import channel_loads, channel_operands, unroll_ic
-from ..nests.recipe import Recipe, input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import gathered
 from . import direct
 

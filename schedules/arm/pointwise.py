@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from tvmconv.template import Task, register
 
+from ..nests.choices import input_stages
 from ..nests.lanes import channel_operands, unroll_ic
-from ..nests.recipe import Recipe, input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import pointwise
 from . import direct
 

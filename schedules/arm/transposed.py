@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from tvmconv.template import register
 
+from ..nests.choices import input_stages
 from ..nests.lanes import channel_operands, unroll_ic
-from ..nests.recipe import Recipe, input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import transposed
 from . import direct
 

@@ -26,6 +26,7 @@ from tvmconv.template import Features, Task, Template
 from tvmconv.tolerance import DIRECT
 
 from . import cost
+from .choices import covers
 from .features import form_features, valid_rows
 from .nest import Nest, schedule_nest
 
@@ -346,27 +347,3 @@ class Recipe:
             prefetch_x=self._streams(task),
         )
         return schedule_nest(declaration, problem, form, nest)
-
-
-def covers(problem: Problem, form: Form) -> bool:
-    """True when rounding up to whole blocks reads nothing that is not there."""
-    quotients = form.quotients(problem)
-    return all(a.window(q) <= a.in_extent for a, q in zip(problem.axes, quotients, strict=True))
-
-
-def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes up to the extent; the extent itself when it is smaller than all of them."""
-    return tuple(s for s in sizes if s <= extent) or (min(sizes),)
-
-
-def input_stages(task: Task) -> tuple[str, ...]:
-    """Ways to read x for broadcasts: in place when no tap leaves x, else copied by rows of pixels.
-
-    Channels-first x is read in place or copied as planes when it has few channels: broadcasts from
-    planes touch a cache line per channel, which costs a sixth of the speed from sixteen on.
-    """
-    problem = task.problem
-    in_place = () if problem.is_padded else ("none",)
-    if problem.channels_last:
-        return (*in_place, "pixels")
-    return (*in_place, *(("transposed",) if problem.icg >= 8 else ()), "planes")

@@ -21,7 +21,8 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, input_stages, tile_choices
+from ..nests.choices import input_stages, tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import DEFORMABLE
 
 # Lanes of a target without vectors.

@@ -18,7 +18,8 @@ from tvmconv.problem import Problem
 from tvmconv.spec import ConvSpec
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.choices import tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import anything
 
 # Ranks it behind every template that knows the spec's shape.

@@ -25,8 +25,9 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
+from ..nests.choices import tile_choices
 from ..nests.nest import MAX_UNROLLED_FMAS
-from ..nests.recipe import FEW_CHANNELS, Recipe, tile_choices
+from ..nests.recipe import FEW_CHANNELS, Recipe
 from ..nests.takes import rows_or_few_outputs
 
 

@@ -22,8 +22,9 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
+from ..nests.choices import tile_choices
 from ..nests.nest import MAX_UNROLLED_FMAS
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import depthwise
 
 # Taps up to here are unrolled with a tile of seven columns.

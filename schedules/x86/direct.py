@@ -20,7 +20,8 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, input_stages, tile_choices
+from ..nests.choices import input_stages, tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import dense
 
 TILE_OH = (1, 2, 3, 4, 6, 7, 8)

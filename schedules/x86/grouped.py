@@ -19,7 +19,8 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, tile_choices
+from ..nests.choices import tile_choices
+from ..nests.recipe import Recipe
 from ..nests.takes import small_groups
 from . import depthwise
 

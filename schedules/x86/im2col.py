@@ -22,8 +22,9 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
+from ..nests.choices import input_stages
 from ..nests.cost import L2_SHARE
-from ..nests.recipe import Recipe, input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import gathered
 from . import direct
 

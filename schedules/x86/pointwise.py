@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from tvmconv.template import Task, register
 
-from ..nests.recipe import Recipe, input_stages
+from ..nests.choices import input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import pointwise
 from . import direct
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from tvmconv.template import register
 
-from ..nests.recipe import Recipe, input_stages
+from ..nests.choices import input_stages
+from ..nests.recipe import Recipe
 from ..nests.takes import transposed
 from . import direct
 

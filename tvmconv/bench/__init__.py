@@ -117,7 +117,7 @@ def bench(
         ArgumentError: for an unknown peer.
         TvmconvError: what `tvmconv.compile` raises.
     """
-    from tvmconv.kernel import compile
+    from tvmconv.compile import compile
 
     kernels = (compile(spec, target, threads=threads, **options) for spec in dict.fromkeys(specs))
     measured = measure(kernels, peers, threads=threads, seconds=seconds, cold=cold)
@@ -212,7 +212,7 @@ class _Run:
     def _overheads(self, kernel: "Kernel") -> dict[str, float]:
         """Time every contestant on next to no work: the cost of a call itself."""
         from tvmconv.bench.contest import compare
-        from tvmconv.kernel import compile
+        from tvmconv.compile import compile
         from tvmconv.make import conv2d, deform_conv2d
 
         found: dict[str, float] = {}

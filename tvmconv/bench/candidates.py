@@ -19,9 +19,9 @@ from tvmconv.bench.contest import bound_call
 from tvmconv.bench.plain import aligned
 from tvmconv.bench.timing import Timer, interleave
 from tvmconv.choose import predict_shortlist
+from tvmconv.compile import compile as compile_kernel
 from tvmconv.errors import RecordsError, TvmconvError, UnsupportedSpec
 from tvmconv.kernel import Kernel
-from tvmconv.kernel import compile as compile_kernel
 from tvmconv.template import Task, templates
 from tvmconv.tolerance import OWN_PRODUCTS
 from tvmconv.tuning.model import CostModel

@@ -96,7 +96,7 @@ def compile_layer(args: argparse.Namespace, layer: Layer) -> "Kernel":
     Raises:
         TvmconvError: what `tvmconv.compile` raises.
     """
-    from tvmconv.kernel import compile
+    from tvmconv.compile import compile
 
     if args.config is not None and args.algorithm is None:
         raise ArgumentError("--algorithm", None, "a template id when --config is given")

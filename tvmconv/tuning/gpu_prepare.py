@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tvmconv.bundle import export
 from tvmconv.bundle.answers import golden_for
 from tvmconv.bundle.manifest import made_with
-from tvmconv.kernel import compile
+from tvmconv.compile import compile
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning.artifact import Artifact

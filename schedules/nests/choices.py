@@ -1,0 +1,31 @@
+"""What recipes choose from: sizes of tiles, and ways to read x."""
+
+from __future__ import annotations
+
+from tvmconv.declare import Form
+from tvmconv.problem import Problem
+from tvmconv.template import Task
+
+
+def covers(problem: Problem, form: Form) -> bool:
+    """True when rounding up to whole blocks reads nothing that is not there."""
+    quotients = form.quotients(problem)
+    return all(a.window(q) <= a.in_extent for a, q in zip(problem.axes, quotients, strict=True))
+
+
+def tile_choices(extent: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes up to the extent; the extent itself when it is smaller than all of them."""
+    return tuple(s for s in sizes if s <= extent) or (min(sizes),)
+
+
+def input_stages(task: Task) -> tuple[str, ...]:
+    """Ways to read x for broadcasts: in place when no tap leaves x, else copied by rows of pixels.
+
+    Channels-first x is read in place or copied as planes when it has few channels: broadcasts from
+    planes touch a cache line per channel, which costs a sixth of the speed from sixteen on.
+    """
+    problem = task.problem
+    in_place = () if problem.is_padded else ("none",)
+    if problem.channels_last:
+        return (*in_place, "pixels")
+    return (*in_place, *(("transposed",) if problem.icg >= 8 else ()), "planes")
