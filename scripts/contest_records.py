@@ -22,7 +22,7 @@ from tvmconv.errors import TvmconvError
 from tvmconv.spec import ConvSpec
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
-from tvmconv.tuning.knowledge import prior, shipped_source
+from tvmconv.tuning.knowledge import prior, shipped_sources
 from tvmconv.tuning.log import run_name
 from tvmconv.tuning.records import Journal, Record, read_records
 from tvmconv.validate import validate
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     target = targets.load(args.target)
-    model, reason = prior(target.family)
+    model, reason = prior(target)
     if model is None:
         print(f"contest_records: {reason}", file=sys.stderr)
         return 1
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for path in args.known:
         for record in read(path):
             known.setdefault(record.spec, []).append(record)
-    shipped = shipped_source(target)
+    shipped = shipped_sources(target)
     done = {r.spec for r in read(args.records)} if args.records.exists() else set()
     specs = named(args)
     with Journal(args.records) as journal:
@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
             if str(spec) in done:
                 continue
             task = Task(spec, target, max_error=args.max_error)
-            records = [*(shipped.of(task) if shipped else ()), *known.get(str(spec), [])]
+            records = [r for source in shipped for r in source.of(task)]
+            records += known.get(str(spec), [])
             some = [(r.template, r.config) for r in records if r.status == "ok"]
             best = winners(contest(task, some + likely(task, model, args.configs),
                                    seconds=args.seconds))  # fmt: skip

@@ -20,7 +20,7 @@ from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template, templates
 from tvmconv.tolerance import DIRECT, OWN_PRODUCTS, get_accuracy
 from tvmconv.tuning.features import tabulate
-from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_source
+from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_sources
 from tvmconv.tuning.model import CostModel, Floats
 from tvmconv.tuning.records import Record, best_estimates, best_records
 
@@ -125,7 +125,7 @@ def decide(
     )
     notes: list[str] = []
     wanted = _predicted(task, wanted, notes)
-    ours = shipped_source(task.target) if shipped else None
+    ours = shipped_sources(task.target) if shipped else ()
     tuned = _tuned(
         task, {c.template.id for c in wanted if c.fits}, own_sources(records), ours, notes
     )
@@ -147,7 +147,7 @@ def too_inexact(task: Task, template: Template, config: Config | None) -> str | 
 
 def _predicted(task: Task, wanted: list[Candidate], notes: list[str]) -> list[Candidate]:
     """The candidates with the config that the cost model likes best, sorted by its seconds."""
-    model, reason = prior(task.target.family)
+    model, reason = prior(task.target)
     if model is None:
         notes.append(reason)
         return wanted
@@ -223,16 +223,17 @@ def _gain(task: Task, template: Template, one: Config, spread: Config) -> float:
 
 
 def _tuned(
-    task: Task, ids: set[str], own: tuple[Source, ...], ours: Source | None, notes: list[str]
+    task: Task, ids: set[str], own: tuple[Source, ...], ours: tuple[Source, ...], notes: list[str]
 ) -> Candidate | None:
     """The best record that applies, of the caller's files or else of ours."""
     for source in own:
         notes.extend(map(str, source.problems))
-    for sources in (own, () if ours is None else (ours,)):
-        for threads in dict.fromkeys((task.threads, 1)):
-            best = _best_of(task, threads, ids, sources, notes)
-            if best is not None:
-                return best
+    for sources in (own, ours):
+        for target_id in task.target.record_ids:
+            for threads in dict.fromkeys((task.threads, 1)):
+                best = _best_of(task, target_id, threads, ids, sources, notes)
+                if best is not None:
+                    return best
     return _estimated(task, ids, own)
 
 
@@ -254,22 +255,19 @@ def _estimated(task: Task, ids: set[str], sources: Iterable[Source]) -> Candidat
 
 
 def _best_of(
-    task: Task, threads: int, ids: set[str], sources: Iterable[Source], notes: list[str]
+    task: Task,
+    target_id: str,
+    threads: int,
+    ids: set[str],
+    sources: Iterable[Source],
+    notes: list[str],
 ) -> Candidate | None:
-    """The best applying record that was measured with this number of threads."""
+    """The best applying record that was measured for this target and number of threads."""
     measured = replace(task, threads=threads)
-    applying: list[Record] = []
-    refused: Counter[str] = Counter()
-    for source in sources:
-        for record in source.of(task):
-            if record.status != "ok" or record.stage == "static":
-                continue
-            reason = _refusal(measured, record, ids)
-            if reason is None:
-                applying.append(record)
-            elif threads == task.threads:
-                refused[f"{source.name}: {reason}"] += 1
-    notes.extend(f"{reason} ({count} records)" for reason, count in refused.items())
+    applying, refused = _sorted_out(measured, ids, sources)
+    applying = [record for record in applying if record.target == target_id]
+    if (target_id, threads) == (task.target.id, task.threads):
+        notes.extend(f"{reason} ({count} records)" for reason, count in refused.items())
     defaults = {
         template_id: str(get_template(template_id).default(measured))
         for template_id in {record.template for record in applying}
@@ -290,15 +288,35 @@ def _best_of(
         return None
     gain = 1.0 if threads == task.threads else _gain(task, template, one, config)
     when = f"{best.stage} of {best.time[:10] or 'unknown date'}"
+    if target_id != task.target.id:
+        when += f" for {target_id}"
     text = f"{1e6 * best.score:.3g} us measured ({when}"
     text += ")" if threads == task.threads else f", one thread; spread over {task.threads})"
     cycles = template.cycles(task, config)
     return Candidate(template, config, cycles, text, "tuned", best.score * gain)
 
 
+def _sorted_out(
+    task: Task, ids: set[str], sources: Iterable[Source]
+) -> tuple[list[Record], Counter[str]]:
+    """Measurements that apply, and how many do not for which reason."""
+    applying: list[Record] = []
+    refused: Counter[str] = Counter()
+    for source in sources:
+        for record in source.of(task):
+            if record.status != "ok" or record.stage == "static":
+                continue
+            reason = _refusal(task, record, ids)
+            if reason is None:
+                applying.append(record)
+            else:
+                refused[f"{source.name}: {reason}"] += 1
+    return applying, refused
+
+
 def _refusal(task: Task, record: Record, ids: set[str]) -> str | None:
     """Why a record of the task's spec does not apply, or None."""
-    if record.target != task.target.id:
+    if record.target not in task.target.record_ids:
         return f"measured for {record.target}, not {task.target.id}"
     if record.threads != task.threads:
         return f"measured with {record.threads} threads, not {task.threads}"

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tvmconv.cross import Toolchain
 from tvmconv.errors import BuildFailed, EnvironmentProblem
-from tvmconv.target import Target, Toolchain
+from tvmconv.target import Target
 
 # Which of the two compiles for a target: "zig", "gcc", or, unset, what is there.
 CHOICE: Final = "TVMCONV_TOOLCHAIN"

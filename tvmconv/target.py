@@ -13,60 +13,22 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tvmconv.cross import Emulator, Toolchain
 from tvmconv.cuda.arch import pick_code
 from tvmconv.errors import TargetError
 from tvmconv.gpu import Gpu, capability, closest
+from tvmconv.host_cpu import host_cores, host_features, machine_name, this_machine
 
 FAMILIES = ("x86", "arm", "riscv", "cuda")
 FLOAT_ABIS = ("", "hard", "soft")
 _SCALABLE = ("+v",)
-# What platform.machine() says, and what triples say, of the same processor.
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "armv7": "armv7l"}
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """What compiles and links C for a target, by each compiler's own names.
-
-    Attributes:
-        zig: triple for ``zig cc -target``, with the oldest glibc that has to do, such as
-            "aarch64-linux-gnu.2.17"; empty when zig cannot.
-        gcc: prefix of Debian's cross compiler, such as "aarch64-linux-gnu"; empty when there is
-            none.
-        zig_flags: further arguments of ``zig cc``.
-        gcc_flags: further arguments of gcc.
-    """
-
-    zig: str = ""
-    gcc: str = ""
-    zig_flags: tuple[str, ...] = ()
-    gcc_flags: tuple[str, ...] = ()
-
-    @property
-    def zig_static(self) -> str:
-        """Triple for programs that need nothing on the device: musl in place of glibc."""
-        return self.zig.partition(".")[0].replace("gnu", "musl")
-
-
-@dataclass(frozen=True)
-class Emulator:
-    """What runs a target's programs on another machine.
-
-    Attributes:
-        program: QEMU's user-mode emulator, such as "qemu-aarch64".
-        cpu: its ``-cpu``: a CPU that has what the target asks for and nothing more.
-        sysroot: where Debian's cross packages put the target's C library.
-    """
-
-    program: str
-    cpu: str
-    sysroot: str = ""
+_CPU_PART = r"0x[0-9a-f]{2}:0x[0-9a-f]{3}|[A-Za-z]+:[0-9]+"
 
 
 @dataclass(frozen=True)
@@ -92,11 +54,14 @@ class Target:
         float_abi: "hard", "soft", or empty where the triple decides.
         toolchain: what compiles C for it; without one the triple names both compilers.
         emulator: what runs it elsewhere, or None.
-        cpu_part: the core that `mcpu` describes, as "CPU implementer" and "CPU part" of
-            /proc/cpuinfo: "0x41:0xd08". A library of several targets prefers the one made for its
-            core; empty where many cores are meant, or the system does not tell programs.
+        cpu_part: the core that is described, as /proc/cpuinfo has it: "CPU implementer" and "CPU
+            part" of ARM, "0x41:0xd08"; "vendor_id" and "cpu family" of x86, "AuthenticAMD:25". A
+            library of several targets prefers the one made for its core; empty where many cores
+            are meant, or the system does not tell programs.
         gpu: limits and rates of a GPU; None for processors.
         sve_bits: bits of SVE's vectors that a kernel may count on; 0 where it uses NEON.
+        records_from: the target whose records serve a spec of which there are none of this one;
+            empty for none.
     """
 
     id: str
@@ -115,17 +80,18 @@ class Target:
     mattr: tuple[str, ...] = ()
     mabi: str = ""
     float_abi: str = ""
-    toolchain: Toolchain = Toolchain()
+    toolchain: Toolchain = field(default_factory=Toolchain)
     emulator: Emulator | None = None
     cpu_part: str = ""
     gpu: Gpu | None = None
     sve_bits: int = 0
+    records_from: str = ""
 
     def __post_init__(self) -> None:
         """Reject descriptions that contradict themselves."""
         if self.family not in FAMILIES:
             raise TargetError(f"target {self.id}: family", self.family, ", ".join(FAMILIES))
-        for name in ("description", "isa", "triple", "mcpu", "mabi", "cpu_part"):
+        for name in ("description", "isa", "triple", "mcpu", "mabi", "cpu_part", "records_from"):
             if not isinstance(getattr(self, name), str):
                 raise TargetError(f"target {self.id}: {name}", getattr(self, name), "a text")
         for name in ("cpu_features", "mattr"):
@@ -134,8 +100,8 @@ class Target:
         if any(feature[:1] not in ("+", "-") for feature in self.mattr):
             allowed = 'each with a sign, as in "+neon"'
             raise TargetError(f"target {self.id}: mattr", self.mattr, allowed)
-        if self.cpu_part and not re.fullmatch(r"0x[0-9a-f]{2}:0x[0-9a-f]{3}", self.cpu_part):
-            allowed = '"0x41:0xd08": implementer and part, as in /proc/cpuinfo'
+        if self.cpu_part and not re.fullmatch(_CPU_PART, self.cpu_part):
+            allowed = '"0x41:0xd08" or "AuthenticAMD:25", as in /proc/cpuinfo'
             raise TargetError(f"target {self.id}: cpu_part", self.cpu_part, allowed)
         if self.float_abi not in FLOAT_ABIS:
             allowed = ", ".join(map(repr, FLOAT_ABIS))
@@ -191,14 +157,24 @@ class Target:
     @property
     def machine(self) -> str:
         """Processor as ``uname -m`` names it: "x86_64", "aarch64", "armv7l", "riscv64", ..."""
-        name = self.triple.split("-")[0]
-        return _MACHINES.get(name, name)
+        return machine_name(self.triple.split("-")[0])
 
     @property
     def core(self) -> int:
-        """`cpu_part` as the C runtime compares it: implementer << 16 | part; 0 for none."""
-        implementer, _, part = self.cpu_part.partition(":")
-        return int(implementer, 16) << 16 | int(part, 16) if part else 0
+        """`cpu_part` as the C runtime compares it; 0 for none.
+
+        ARM's implementer << 16 | part, x86's first letter of the vendor << 16 | family.
+        """
+        maker, _, part = self.cpu_part.partition(":")
+        if not part:
+            return 0
+        number = int(maker, 16) if maker.startswith("0x") else ord(maker[0])
+        return number << 16 | int(part, 0)
+
+    @property
+    def record_ids(self) -> tuple[str, ...]:
+        """Targets whose records serve this one, its own first."""
+        return (self.id, self.records_from) if self.records_from else (self.id,)
 
     @property
     def masks(self) -> bool:
@@ -330,6 +306,8 @@ def _fields(where: str, data: Mapping[str, Any], kind: type, apart: set[str]) ->
 def host() -> Target:
     """The widest target whose CPU features are all present, and among those the most capable.
 
+    Of those that are alike, the one made for a core of this machine, else one for any core.
+
     Raises:
         TargetError: when no description fits this machine.
     """
@@ -337,61 +315,15 @@ def host() -> Target:
     if not fitting:
         raise TargetError("target", f"host ({platform.machine()})", ", ".join(ids()))
     parts = host_cores()
-    return max(
-        fitting,
-        key=lambda t: (t.lanes, t.registers, t.fma, len(t.cpu_features), t.cpu_part in parts),
-    )
 
+    def rank(t: Target) -> tuple[int, int, bool, int, bool, bool]:
+        return (
+            t.lanes,
+            t.registers,
+            t.fma,
+            len(t.cpu_features),
+            t.cpu_part in parts,
+            not t.cpu_part,
+        )
 
-@cache
-def host_features() -> frozenset[str]:
-    """CPU flags of the running machine; empty where /proc/cpuinfo does not tell."""
-    return features_of(_cpuinfo()) | _sve_length()
-
-
-@cache
-def host_cores() -> frozenset[str]:
-    """The kinds of cores of the running machine, as ``Target.cpu_part``; empty where unknown."""
-    return cores_of(_cpuinfo())
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-
-
-def cores_of(cpuinfo: str) -> frozenset[str]:
-    """The kinds of ARM cores in the text of /proc/cpuinfo: "0x41:0xd08"."""
-    found = re.findall(r"^CPU (implementer|part)\s*: (0x[0-9a-f]+)$", cpuinfo, re.M)
-    makers = [value for name, value in found if name == "implementer"]
-    parts = [value for name, value in found if name == "part"]
-    return frozenset(f"{maker}:{part}" for maker, part in zip(makers, parts, strict=False))
-
-
-def _sve_length() -> frozenset[str]:
-    """What /proc/cpuinfo does not tell of SVE: vectors of 256 bits or more."""
-    try:
-        length = int(Path("/proc/sys/abi/sve_default_vector_length").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset({"sve256"} if length >= 32 else ())
-
-
-def features_of(cpuinfo: str) -> frozenset[str]:
-    """CPU flags in the text of /proc/cpuinfo; RISC-V's letters as "rv_f", "rv_d", ..."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-        if key.strip() == "isa":
-            letters = value.strip().removeprefix("rv64").partition("_")[0]
-            return frozenset(f"rv_{letter}" for letter in letters.replace("g", "imafd"))
-    return frozenset()
-
-
-def this_machine() -> str:
-    """The running processor, as ``Target.machine`` names it."""
-    name = platform.machine().lower()
-    return _MACHINES.get(name, name)
+    return max(fitting, key=rank)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tvmconv as tc
-from tvmconv import target
+from tvmconv import host_cpu, target
 from tvmconv.runtime import cpu_features
 from tvmconv.toolchain import find_cc
 
@@ -133,7 +133,7 @@ def test_cmake_builds_and_tests(device: Path, from_source: str) -> None:
 
 
 def test_foreign_cpu_is_refused_in_c_and_in_python(tmp_path: Path) -> None:
-    flags = target.host_features()
+    flags = host_cpu.host_features()
     absent = [name for name in cpu_features() if name not in flags]
     if not absent:
         pytest.skip("this CPU has every instruction set that the runtime knows")

@@ -49,7 +49,7 @@ def test_the_best_exact_one_ships_beside_a_transform() -> None:
 
 @needs_host
 def test_what_the_model_likes_has_each_likely_template_once_before_others() -> None:
-    model, _ = prior("x86")
+    model, _ = prior(load("x86_64_v4"))
     assert model is not None
     task = Task(SPEC, HOST)
     some = likely(task, model, 6)

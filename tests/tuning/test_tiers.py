@@ -33,10 +33,10 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     some = (DIRECT, COLUMNS, get_template("x86.general"), get_template("x86.pointwise"))
     monkeypatch.setattr("tvmconv.choose.templates", lambda family: some)
     knowledge.prior.cache_clear()
-    knowledge.shipped_source.cache_clear()
+    knowledge.shipped_sources.cache_clear()
     yield folder
     knowledge.prior.cache_clear()
-    knowledge.shipped_source.cache_clear()
+    knowledge.shipped_sources.cache_clear()
 
 
 def record(config: object, seconds: float = 1e-4, **changes: object) -> Record:
@@ -159,6 +159,27 @@ def test_own_records_come_before_those_that_ship(tmp_path: Path, shipped: Path) 
     useless = write(tmp_path / "u.jsonl", record("tile_oc=16"))
     assert chosen(decide(TASK, records=useless)) == ("tuned", theirs)
     assert decide(replace(TASK, target=load("x86_64_v2"))).best.tier == "analytic"
+
+
+def test_records_of_a_like_target_serve_where_there_are_no_own(
+    tmp_path: Path, shipped: Path
+) -> None:
+    task = replace(TASK, target=replace(TARGET, id="like", records_from=TARGET.id))
+    lent, own = others(DIRECT)[:2]
+    write(shipped / f"{TARGET.id}.jsonl", record(lent, 1e-6))
+    choice = decide(task)
+    assert chosen(choice) == ("tuned", lent)
+    assert choice.best.reason == f"1 us measured (trial of 2026-01-02 for {TARGET.id})"
+    four = decide(replace(task, threads=4)).best
+    assert (four.tier, "spread over 4" in four.reason) == ("tuned", True)
+    write(shipped / "like.jsonl", record(own, 1e-3, target="like"))
+    knowledge.shipped_sources.cache_clear()
+    assert chosen(decide(task)) == ("tuned", own)
+    assert chosen(decide(TASK)) == ("tuned", lent)
+    mine = write(tmp_path / "r.jsonl", record(lent, 1e-9), record(own, 1.0, target="like"))
+    assert chosen(decide(task, records=mine)) == ("tuned", own)
+    told = decide(task, records=write(tmp_path / "o.jsonl", record(own, target="x86_64_v2"))).notes
+    assert "o.jsonl: measured for x86_64_v2, not like (1 records)" in told
 
 
 def test_records_that_ship_can_be_left_out_of_account(tmp_path: Path, shipped: Path) -> None:

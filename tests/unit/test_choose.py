@@ -22,8 +22,8 @@ SPEC = tc.conv2d((1, 8, 9, 9), 8, 3, padding=1)
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvmconv.choose.prior", lambda family: (None, "no cost model"))
-    monkeypatch.setattr("tvmconv.choose.shipped_source", lambda target: None)
+    monkeypatch.setattr("tvmconv.choose.prior", lambda target: (None, "no cost model"))
+    monkeypatch.setattr("tvmconv.choose.shipped_sources", lambda target: ())
 
 
 def ids(found: tuple[Candidate, ...]) -> list[str]:

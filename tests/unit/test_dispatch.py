@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.unit.fake_kernel import fake_object, fake_symbol
-from tvmconv import target
+from tvmconv import host_cpu, target
 from tvmconv.bundle.contents import best_first
 from tvmconv.errors import BuildFailed
 from tvmconv.runtime import KernelSymbol, cpu_features
@@ -18,6 +18,7 @@ from tvmconv.runtime.dispatch import Dispatched, TargetCode, dispatch_source
 from tvmconv.toolchain import link_shared, shared_runtime
 
 A53, A72, A76, A73 = 0x41_0D03, 0x41_0D08, 0x41_0D0B, 0x41_0D09
+ZEN4, ZEN5 = ord("A") << 16 | 25, ord("A") << 16 | 26
 NEON, DOTPROD = ("fp", "asimd"), ("fp", "asimd", "fphp", "asimdhp", "asimddp")
 
 
@@ -74,6 +75,11 @@ LEVELS = ("x86_64_v3", "x86_64_v2", "x86_64_v4")
         (LEVELS, V4, 0, "x86_64_v4"),
         (LEVELS, V2, 0, "x86_64_v2"),
         (("x86_64_v3", "x86_64_v4"), V2, 0, None),
+        (("zen4", "x86_64_v4", "x86_64_v3"), V4, ZEN4, "zen4"),
+        (("zen4", "x86_64_v4", "x86_64_v3"), V4, ZEN5, "x86_64_v4"),
+        (("zen4", "x86_64_v3"), V4, ZEN5, "zen4"),
+        # Zen 3 has Zen 4's number and no AVX-512.
+        (("zen4", "x86_64_v3"), V3, ZEN4, "x86_64_v3"),
     ],
 )
 def test_pick(
@@ -94,7 +100,7 @@ KERNELS = {"wide": 2, "narrow": 3, "foreign": 5}
 
 @pytest.fixture
 def library(tmp_path: Path) -> Any:
-    absent = tuple(n for n in cpu_features() if n not in target.host_features())
+    absent = tuple(n for n in cpu_features() if n not in host_cpu.host_features())
     if not absent:
         pytest.skip("this CPU has every instruction set that the runtime knows")
     features = {"wide": HERE.cpu_features, "narrow": (), "foreign": absent}
@@ -154,7 +160,7 @@ def test_pointers_are_checked_before_a_kernel_runs(library: Any) -> None:
 
 
 def test_no_target_fits(tmp_path: Path) -> None:
-    absent = tuple(n for n in cpu_features() if n not in target.host_features())
+    absent = tuple(n for n in cpu_features() if n not in host_cpu.host_features())
     if len(absent) < 2:
         pytest.skip("this CPU has every instruction set that the runtime knows")
     features = {"more": absent, "less": absent[:1]}

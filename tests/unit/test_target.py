@@ -7,10 +7,12 @@ from itertools import pairwise
 import pytest
 
 from tvmconv import target
+from tvmconv.cross import Emulator, Toolchain
 from tvmconv.errors import TargetError
 from tvmconv.gpu import closest
+from tvmconv.host_cpu import features_of
 from tvmconv.runtime import cpu_features
-from tvmconv.target import Emulator, Target, Toolchain, features_of, from_toml, host, ids, load
+from tvmconv.target import Target, from_toml, host, ids, load
 
 TEXT = """
 description = "a device for tests"

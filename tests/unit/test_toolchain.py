@@ -13,10 +13,11 @@ import pytest
 from tests.unit.fake_kernel import FAKE, fake_object
 from tvmconv import compilers, toolchain
 from tvmconv.compilers import CHOICE
+from tvmconv.cross import Toolchain
 from tvmconv.errors import BuildFailed, EnvironmentProblem, TargetError
 from tvmconv.runtime import wrapper_source
 from tvmconv.runtime.objects import defined_symbols, hide_symbols, text_bytes, undefined_symbols
-from tvmconv.target import Target, Toolchain, load
+from tvmconv.target import Target, load
 from tvmconv.toolchain import find_cc, link_shared, link_static
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tvmconv.cli.output import Output
 from tvmconv.errors import ArgumentError
-from tvmconv.target import load, this_machine
+from tvmconv.host_cpu import this_machine
+from tvmconv.target import load
 
 EXAMPLES = """\
 serve: an RPC server, one session at a time; run it on the board. The board needs apache-tvm,

@@ -33,7 +33,7 @@ class TargetCode:
         machine: as ``Target.machine``.
         system: as ``Target.system``.
         cpu_features: what its code needs.
-        core: the core that it was scheduled for, implementer and part of MIDR_EL1; 0 for none.
+        core: the core that it was scheduled for, as ``Target.core``; 0 for none.
     """
 
     id: str

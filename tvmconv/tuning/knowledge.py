@@ -1,8 +1,9 @@
 """What is known of a task without measuring: the caller's records, shipped records, the prior.
 
-``schedules/tuned/`` holds ``<target id>.jsonl``, the best records of well-known networks, and
-``prior_<family>.json.gz``, a cost model for all other specs. Files are read once per process and
-again when they changed.
+``schedules/tuned/`` holds ``<target id>.jsonl``, the best records of well-known networks,
+``prior_<family>.json.gz``, a cost model for all other specs, and for some targets
+``prior_<target id>.json.gz``, which corrects it. Files are read once per process and again when
+they changed.
 """
 
 from __future__ import annotations
@@ -51,20 +52,21 @@ def own_sources(records: Paths) -> tuple[Source, ...]:
 
 
 @cache
-def shipped_source(target: Target) -> Source | None:
-    """Best records that ship for a target; None when there are none."""
-    path = _shipped(f"{target.id}.jsonl")
-    return _read(path) if path.is_file() else None
+def shipped_sources(target: Target) -> tuple[Source, ...]:
+    """Best records that ship for a target, and for the one whose records serve it as well."""
+    paths = [_shipped(f"{target_id}.jsonl") for target_id in target.record_ids]
+    return tuple(_read(path) for path in paths if path.is_file())
 
 
 @cache
-def prior(family: str) -> tuple[CostModel | None, str]:
-    """The cost model that ships for a family, or the reason why there is none."""
-    path = _shipped(f"prior_{family}.json.gz")
+def prior(target: Target) -> tuple[CostModel | None, str]:
+    """The cost model that ships for a target, or the reason why there is none."""
+    path, own = (_shipped(f"prior_{name}.json.gz") for name in (target.family, target.id))
     if not path.is_file():
-        return None, f"no cost model ships for {family}"
+        return None, f"no cost model ships for {target.family}"
     try:
-        return CostModel.load(path), ""
+        model = CostModel.load(path)
+        return CostModel.load(own, upon=model) if own.is_file() else model, ""
     except TvmconvError as error:
         return None, f"the shipped cost model is not used: {error}"
 

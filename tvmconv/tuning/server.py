@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tvmconv import host_cpu
 from tvmconv import target as targets
 from tvmconv.errors import DeviceUnreachable, EnvironmentProblem, TargetError
 from tvmconv.tuning.processes import die_with_parent, signal_name
@@ -177,7 +178,7 @@ def own_name() -> str:
     model = Path("/proc/device-tree/model")
     with contextlib.suppress(OSError):
         return model.read_text(errors="replace").strip("\0 \n")
-    return targets.this_machine()
+    return host_cpu.this_machine()
 
 
 def own_address(host: str) -> str:

@@ -97,7 +97,7 @@ def tune(
         trials = DEFAULT_TRIALS
     xgboost()
     chosen = load(target)
-    known_before = knowledge.prior(chosen.family)[0] if prior == "shipped" else prior
+    known_before = knowledge.prior(chosen)[0] if prior == "shipped" else prior
     known, problems = read_existing(records) if resume else ((), ())
     named = Named.of(rpc, tracker, key, ssh)
     with ExitStack() as stack:

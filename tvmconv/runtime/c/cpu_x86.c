@@ -72,7 +72,15 @@ uint64_t tvmconv_cpu_detect(void) {
   return found;
 }
 
-uint32_t tvmconv_cpu_core(void) { return 0; } /* targets of x86 differ in their features alone */
+/* Zen 4 and Zen 5 have the same features for a kernel, and different best code. */
+uint32_t tvmconv_cpu_core(void) {
+  uint32_t signature, vendor, b, c, d;
+  if (!__get_cpuid(0, &signature, &vendor, &c, &d)) return 0;
+  if (!__get_cpuid(1, &signature, &b, &c, &d)) return 0;
+  uint32_t family = signature >> 8 & 15u;
+  if (family == 15u) family += signature >> 20 & 255u;
+  return (vendor & 255u) << 16 | family;
+}
 #else
 typedef int tvmconv_no_x86; /* a file of C has to hold something */
 #endif

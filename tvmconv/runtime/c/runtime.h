@@ -101,8 +101,8 @@ TVMCONV_HOOK int32_t (*__TVMBackendFreeWorkspace)(int32_t, int32_t, void *);
 /* Bits of the instruction sets that the processor has and its system supports. */
 TVMCONV_INSIDE uint64_t tvmconv_cpu_detect(void);
 
-/* The core that this thread runs on, as its maker numbers it (implementer << 16 | part, of ARM's
- * MIDR_EL1); 0 where the system does not tell. */
+/* The core that this thread runs on, as its maker numbers it: implementer << 16 | part, of ARM's
+ * MIDR_EL1; first letter of the vendor << 16 | family, of CPUID. 0 where the system does not tell. */
 TVMCONV_INSIDE uint32_t tvmconv_cpu_core(void);
 
 /* Sets how many threads a parallel loop of this host thread may use; returns the old value. */
