@@ -6,6 +6,7 @@
     scripts/build_prior.py --no-prior --as-measured --best finals.jsonl    only the best records
     scripts/build_prior.py gpu.jsonl --family cuda          of GPUs
     scripts/build_prior.py new.jsonl --add --no-best        a template that the prior has not
+    scripts/build_prior.py zen4.jsonl --target zen4 --no-best    corrections for one target
 
 Before anything is written, each network is left out once and predicted by a model that never saw
 its layers (docs/knowledge.md says how to read the table).
@@ -41,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--family", default="x86", help="of the prior: x86, arm, cuda")
     parser.add_argument(
+        "--target", metavar="ID", help="correct the family's prior for it, by its records alone"
+    )
+    parser.add_argument(
         "--add", action="store_true", help="keep the prior of templates that no record is of"
     )
     parser.add_argument("--no-prior", action="store_true", help="leave the prior as it is")
@@ -55,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     args = parser.parse_args(argv)
+    if args.add and args.target:
+        parser.error("--add is for a family's prior, --target for a correction of it")
     console = Console()
     args.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -80,17 +86,22 @@ def read(paths: list[Path], console: Console) -> list[Record]:
 
 
 def prior(args: argparse.Namespace, console: Console) -> None:
+    path = args.output / f"prior_{args.family}.json.gz"
     records = [r for r in read(args.records, console) if family_of(r) == args.family]
+    upon = None
+    if args.target is not None:
+        upon = CostModel.load(path)
+        path = args.output / f"prior_{args.target}.json.gz"
+        records = [r for r in records if r.target == args.target]
     console.print(dict(Counter(record.status for record in records)))
     held = []
-    for one in leave_one_network_out(records, seed=args.seed, rounds=args.rounds):
+    for one in leave_one_network_out(records, prior=upon, seed=args.seed, rounds=args.rounds):
         held.append(one)
         console.print(f"  {one.network}: {one.share:.1%}", style="dim", highlight=False)
     show(held, console)
     if args.check:
         return
-    path = args.output / f"prior_{args.family}.json.gz"
-    model = CostModel.fit(records, seed=args.seed, rounds=args.rounds)
+    model = CostModel.fit(records, prior=upon, per_spec=False, seed=args.seed, rounds=args.rounds)
     if args.add:
         model = CostModel.load(path).joined(model)
     model.save(path)

@@ -42,10 +42,13 @@ class Core:
 
 # Fitted on a Zen 5 core. Latency is four, and one more for what is not in order.
 X86 = Core(2.0, 2.0, 5.0, 8.0, 0.0025, 6.0, prefetches=True)
+# Two halves of 256 bits for each vector of 512.
+ZEN4 = Core(1.0, 1.0, 5.0, 5.0, 0.01, 6.0, prefetches=True)
 _SMALL = Core(1.0, 1.0, 7.0, 3.0, 0.02, 3.0, instruction_cycles=0.1, row_cycles=15.0)
 _WIDE = Core(2.0, 2.0, 5.0, 6.0, 0.01, 4.0, instruction_cycles=0.1, row_cycles=10.0)
 _WIDEST = Core(4.0, 3.0, 5.0, 16.0, 0.005, 8.0, instruction_cycles=0.06, row_cycles=8.0)
 CORES = {
+    "AuthenticAMD:25": ZEN4,
     "cortex-a7": Core(0.5, 0.5, 8.0, 1.5, 0.05, 1.0, instruction_cycles=0.5, row_cycles=20.0),
     "cortex-a53": Core(1.0, 0.5, 8.0, 2.0, 0.03, 2.0, instruction_cycles=0.5, row_cycles=20.0),
     "cortex-a72": _SMALL,
@@ -64,4 +67,5 @@ FAMILIES = {
 
 def core_of(target: Target) -> Core:
     """The core of a target; a middling one of its family when the table has none."""
-    return CORES.get(target.mcpu, FAMILIES.get(target.family, X86))
+    known = CORES.get(target.cpu_part) or CORES.get(target.mcpu)
+    return known or FAMILIES.get(target.family, X86)

@@ -111,7 +111,7 @@ def test_a_prior_helps_and_is_corrected(learnt: CostModel) -> None:
     warm = correlation(model, held_out, seconds=False)
     assert warm > 0.9
     assert warm > correlation(cold, held_out, seconds=False)
-    with pytest.raises(RecordsError, match="cannot be saved without it"):
+    with pytest.raises(RecordsError, match="serves no others"):
         model.save("/dev/null")
 
 

@@ -1,6 +1,5 @@
 """What ships: the best records, the prior, and how a prior is judged."""
 
-import importlib.util
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -19,8 +18,6 @@ from tvmconv.tuning.evaluate import judge, keys_of_network, leave_one_network_ou
 from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import read_records, tuning_key
 from tvmconv.tuning.shipping import best_of_each, write_best
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_one_record_of_each_key_is_kept(tmp_path: Path) -> None:
@@ -117,18 +114,6 @@ def test_rank_correlation() -> None:
     values = np.array([3.0, 1.0, 2.0])
     assert rank_correlation(values, values) == pytest.approx(1)
     assert rank_correlation(values, -values) == pytest.approx(-1)
-
-
-@pytest.fixture
-def script() -> ModuleType:
-    location = importlib.util.spec_from_file_location(
-        "build_prior", ROOT / "scripts" / "build_prior.py"
-    )
-    assert location is not None
-    assert location.loader is not None
-    module = importlib.util.module_from_spec(location)
-    location.loader.exec_module(module)
-    return module
 
 
 def test_the_script_builds_prior_and_best_records(script: ModuleType, tmp_path: Path) -> None:

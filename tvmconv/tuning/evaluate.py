@@ -45,16 +45,24 @@ class Held:
 
 
 def leave_one_network_out(
-    records: Sequence[Record], *, seed: int = 0, rounds: int = ROUNDS
+    records: Sequence[Record],
+    *,
+    prior: CostModel | None = None,
+    seed: int = 0,
+    rounds: int = ROUNDS,
 ) -> Iterator[Held]:
-    """Evaluate each network of the workloads that was measured, one after the other."""
+    """Evaluate each network of the workloads that was measured, one after the other.
+
+    With a prior, its corrections by the other networks' measurements are evaluated.
+    """
     rows = rows_of(records)
     measured = {key for of_template in rows.values() for key in of_template.keys}
     for network in workloads.names():
         specs = keys_of_network(network)
         out = {key for key in measured if key.split(" ")[0] in specs}
         if out and out != measured:
-            model = CostModel.fit_rows(_part(rows, measured - out), seed=seed, rounds=rounds)
+            rest = _part(rows, measured - out)
+            model = CostModel.fit_rows(rest, prior=prior, per_spec=False, seed=seed, rounds=rounds)
             yield judge(network, model, _part(rows, out))
 
 

@@ -99,6 +99,11 @@ class Fitted:
     default_offset: float = 0.0
     prior: Fitted | None = None
 
+    @property
+    def log_seconds_per_cycle(self) -> float:
+        """On the whole, of specs that were not measured."""
+        return self.default_offset + (self.prior.log_seconds_per_cycle if self.prior else 0.0)
+
     def log_ratio(self, table: NDArray[np.float32], key: str) -> Floats:
         """log(seconds / cycles) of each row."""
         return self.margin(table, key) + _ask(self.regression, table)
@@ -124,7 +129,7 @@ class CostModel:
     @property
     def seconds_per_cycle(self) -> float:
         """What a predicted cycle takes on the whole; for templates that it does not know."""
-        ratios = [fitted.default_offset for fitted in self._fitted.values() if not fitted.prior]
+        ratios = [fitted.log_seconds_per_cycle for fitted in self._fitted.values()]
         return float(np.exp(np.median(ratios))) if ratios else 1.0
 
     @classmethod
@@ -133,6 +138,7 @@ class CostModel:
         records: Sequence[Record],
         *,
         prior: CostModel | None = None,
+        per_spec: bool = True,
         seed: int = 0,
         rounds: int = ROUNDS,
     ) -> CostModel:
@@ -140,14 +146,17 @@ class CostModel:
 
         Args:
             records: measurements, failures included.
-            prior: a model of other specs, whose predictions this one corrects.
+            prior: a model of other specs or targets, whose predictions this one corrects.
+            per_spec: whether each spec is corrected by itself first, or all of them alike, which
+                holds for specs that were not measured too.
             seed: of the sampling of rows and columns; the same gives the same model.
             rounds: most trees of a regression.
 
         Raises:
             EnvironmentProblem: xgboost is not installed.
         """
-        return cls.fit_rows(rows_of(records), prior=prior, seed=seed, rounds=rounds)
+        rows = rows_of(records)
+        return cls.fit_rows(rows, prior=prior, per_spec=per_spec, seed=seed, rounds=rounds)
 
     @classmethod
     def fit_rows(
@@ -155,6 +164,7 @@ class CostModel:
         rows: Mapping[str, Rows],
         *,
         prior: CostModel | None = None,
+        per_spec: bool = True,
         seed: int = 0,
         rounds: int = ROUNDS,
     ) -> CostModel:
@@ -162,7 +172,7 @@ class CostModel:
         fitted = dict(prior._fitted) if prior else {}
         for template_id, of_template in rows.items():
             before = prior._usable(template_id, of_template.names) if prior else None
-            fitted[template_id] = _fit(of_template, before, seed, rounds)
+            fitted[template_id] = _fit(of_template, before, per_spec, seed, rounds)
         return cls(fitted)
 
     def joined(self, other: CostModel) -> CostModel:
@@ -228,13 +238,16 @@ class CostModel:
     def save(self, path: str | Path) -> None:
         """Write the model as compressed JSON; the same model gives the same bytes.
 
+        Of a model that corrects a prior only the corrections are written.
+
         Raises:
-            RecordsError: it stands on a prior, or the file cannot be written.
+            RecordsError: it corrects specs one by one, or the file cannot be written.
         """
         templates = {}
-        for template_id, fitted in sorted(self._fitted.items()):
-            if fitted.prior is not None:
-                raise RecordsError("a model that corrects a prior cannot be saved without it")
+        corrections = {i: fitted for i, fitted in self._fitted.items() if fitted.prior}
+        for template_id, fitted in sorted((corrections or self._fitted).items()):
+            if fitted.offsets:
+                raise RecordsError("a model that corrects specs one by one serves no others")
             templates[template_id] = {
                 "names": list(fitted.names),
                 "offset": fitted.default_offset,
@@ -248,8 +261,10 @@ class CostModel:
             raise RecordsError(f"cannot write {path}: {error.strerror}") from error
 
     @classmethod
-    def load(cls, path: str | Path) -> CostModel:
-        """Read a saved model.
+    def load(cls, path: str | Path, upon: CostModel | None = None) -> CostModel:
+        """Read a saved model, or corrections of the model that they stand upon.
+
+        Corrections of templates that have got other features since are left out.
 
         Raises:
             RecordsError: the file cannot be read, or is not a model of this format.
@@ -264,13 +279,16 @@ class CostModel:
             data = json.loads(gzip.decompress(content))
             if data["format"] != FORMAT:
                 raise RecordsError(f"format of {path}", data["format"], str(FORMAT))
-            fitted = {}
+            fitted = dict(upon._fitted) if upon else {}
             for template_id, saved in data["templates"].items():
+                names = tuple(saved["names"])
+                prior = upon._usable(template_id, names) if upon else None
+                if upon is not None and prior is None:
+                    continue
                 booster = package.Booster({"nthread": 1})
                 booster.load_model(bytearray(saved["booster"].encode("utf-8")))
-                fitted[template_id] = Fitted(
-                    tuple(saved["names"]), booster, default_offset=float(saved["offset"])
-                )
+                offset = float(saved["offset"])
+                fitted[template_id] = Fitted(names, booster, default_offset=offset, prior=prior)
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordsError(f"{path} is no cost model: {error!r}") from error
         return cls(fitted)
@@ -290,17 +308,26 @@ def _ask(booster: Any, table: NDArray[np.float32]) -> Floats:
     return np.asarray(answer, dtype=np.float64)
 
 
-def _fit(rows: Rows, prior: Fitted | None, seed: int, rounds: int) -> Fitted:
-    before, offsets = np.zeros(len(rows.groups)), np.zeros(len(rows.keys))
-    target = rows.log_seconds - rows.log_cycles
-    for group, key in enumerate(rows.keys):
+def _offsets(rows: Rows, missing: Floats) -> Floats:
+    """What a prior is off by of each spec, as far as so many measurements tell."""
+    found = np.zeros(len(rows.keys))
+    for group in range(len(rows.keys)):
         mine = rows.groups == group
-        if prior is not None:
+        count = float(mine.sum())
+        found[group] = np.median(missing[mine]) * count / (count + OFFSET_ROWS)
+    return found
+
+
+def _fit(rows: Rows, prior: Fitted | None, per_spec: bool, seed: int, rounds: int) -> Fitted:
+    target = rows.log_seconds - rows.log_cycles
+    before = np.zeros(len(rows.groups))
+    if prior is not None:
+        for group, key in enumerate(rows.keys):
+            mine = rows.groups == group
             before[mine] = prior.log_ratio(rows.features[mine], key)
-            count = float(mine.sum())
-            offsets[group] = np.median(target[mine] - before[mine]) * count / (count + OFFSET_ROWS)
-    default = 0.0 if prior is not None else float(np.median(target))
-    offsets = offsets if prior is not None else np.full(len(rows.keys), default)
+    one_by_one = prior is not None and per_spec
+    default = 0.0 if one_by_one else float(np.median(target - before))
+    offsets = _offsets(rows, target - before) if one_by_one else np.full(len(rows.keys), default)
     margin = before + offsets[rows.groups]
     # Fast configs are what is looked for: a slow one counts by how near it is to the best.
     best = np.full(len(rows.keys), np.inf)
@@ -321,7 +348,7 @@ def _fit(rows: Rows, prior: Fitted | None, seed: int, rounds: int) -> Fitted:
         rows.names,
         regression,
         ranking,
-        dict(zip(rows.keys, offsets.tolist(), strict=True)) if prior else {},
+        dict(zip(rows.keys, offsets.tolist(), strict=True)) if one_by_one else {},
         default,
         prior,
     )
