@@ -167,9 +167,10 @@ def test_validate_emulate(tvmconv: Command, tmp_path: Path) -> None:
 
 
 def test_inspect(tvmconv: Command) -> None:
-    (kernel,) = tvmconv.document(
-        "inspect", SPEC, "--show", "arithmetic", "choice", "loops", "tir", "hot"
-    )["kernels"]
+    shown = ("arithmetic", "choice", "loops", "tir", "hot")
+    (kernel,) = tvmconv.document("inspect", SPEC, "--algorithm", "direct", "--show", *shown)[
+        "kernels"
+    ]
     assert kernel["arithmetic"]["multiply-adds"] == 8 * 81 * 4 * 9
     assert kernel["template"] in [
         c["template"] for c in kernel["choice"]["candidates"] if c["chosen"]
