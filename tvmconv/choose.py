@@ -11,7 +11,7 @@ Four tiers, the first that has an answer:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 
@@ -229,9 +229,14 @@ def _tuned(
     for source in own:
         notes.extend(map(str, source.problems))
     for sources in (own, ours):
+        by_threads = {
+            threads: _applying(task, threads, ids, sources, notes)
+            for threads in dict.fromkeys((task.threads, 1))
+        }
         for target_id in task.target.record_ids:
-            for threads in dict.fromkeys((task.threads, 1)):
-                best = _best_of(task, target_id, threads, ids, sources, notes)
+            for threads, applying in by_threads.items():
+                mine = [record for record in applying if record.target == target_id]
+                best = _best_of(task, target_id, threads, mine, notes)
                 if best is not None:
                     return best
     return _estimated(task, ids, own)
@@ -255,19 +260,10 @@ def _estimated(task: Task, ids: set[str], sources: Iterable[Source]) -> Candidat
 
 
 def _best_of(
-    task: Task,
-    target_id: str,
-    threads: int,
-    ids: set[str],
-    sources: Iterable[Source],
-    notes: list[str],
+    task: Task, target_id: str, threads: int, applying: Sequence[Record], notes: list[str]
 ) -> Candidate | None:
-    """The best applying record that was measured for this target and number of threads."""
+    """The best of records that were measured for this target and number of threads."""
     measured = replace(task, threads=threads)
-    applying, refused = _sorted_out(measured, ids, sources)
-    applying = [record for record in applying if record.target == target_id]
-    if (target_id, threads) == (task.target.id, task.threads):
-        notes.extend(f"{reason} ({count} records)" for reason, count in refused.items())
     defaults = {
         template_id: str(get_template(template_id).default(measured))
         for template_id in {record.template for record in applying}
@@ -296,22 +292,25 @@ def _best_of(
     return Candidate(template, config, cycles, text, "tuned", best.score * gain)
 
 
-def _sorted_out(
-    task: Task, ids: set[str], sources: Iterable[Source]
-) -> tuple[list[Record], Counter[str]]:
-    """Measurements that apply, and how many do not for which reason."""
+def _applying(
+    task: Task, threads: int, ids: set[str], sources: Iterable[Source], notes: list[str]
+) -> list[Record]:
+    """Measurements with this number of threads that apply; of the task's own, why others do not."""
+    measured = replace(task, threads=threads)
     applying: list[Record] = []
     refused: Counter[str] = Counter()
     for source in sources:
         for record in source.of(task):
             if record.status != "ok" or record.stage == "static":
                 continue
-            reason = _refusal(task, record, ids)
+            reason = _refusal(measured, record, ids)
             if reason is None:
                 applying.append(record)
             else:
                 refused[f"{source.name}: {reason}"] += 1
-    return applying, refused
+    if threads == task.threads:
+        notes.extend(f"{reason} ({count} records)" for reason, count in refused.items())
+    return applying
 
 
 def _refusal(task: Task, record: Record, ids: set[str]) -> str | None:
