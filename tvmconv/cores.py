@@ -27,6 +27,7 @@ class Core:
         instruction_cycles: what each instruction adds beside its bound, whichever it is.
         row_cycles: what a row that is staged costs beside its elements.
         prefetches: whether asking for streamed weights ahead of their use pays.
+        halves: whether vectors of half the width run twice as often.
     """
 
     fma_per_cycle: float
@@ -38,12 +39,13 @@ class Core:
     instruction_cycles: float = 0.0
     row_cycles: float = 0.0
     prefetches: bool = False
+    halves: bool = False
 
 
 # Fitted on a Zen 5 core. Latency is four, and one more for what is not in order.
 X86 = Core(2.0, 2.0, 5.0, 8.0, 0.0025, 6.0, prefetches=True)
 # Two halves of 256 bits for each vector of 512.
-ZEN4 = Core(1.0, 1.0, 5.0, 5.0, 0.01, 6.0, prefetches=True)
+ZEN4 = Core(1.0, 1.0, 5.0, 5.0, 0.01, 6.0, prefetches=True, halves=True)
 _SMALL = Core(1.0, 1.0, 7.0, 3.0, 0.02, 3.0, instruction_cycles=0.1, row_cycles=15.0)
 _WIDE = Core(2.0, 2.0, 5.0, 6.0, 0.01, 4.0, instruction_cycles=0.1, row_cycles=10.0)
 _WIDEST = Core(4.0, 3.0, 5.0, 16.0, 0.005, 8.0, instruction_cycles=0.06, row_cycles=8.0)

@@ -7,7 +7,7 @@ the order of candidates, not the absolute number.
 
 from __future__ import annotations
 
-from math import prod
+from math import gcd, prod
 
 from tvmconv.cores import core_of
 from tvmconv.declare.form import Form
@@ -29,15 +29,27 @@ L2_SHARE = 0.7
 STALLED = 0.4
 
 
+def vector_width(form: Form, lanes: int) -> int:
+    """Lanes of a register tile's vectors: all, or half of them where its columns fill no more."""
+    return gcd(form.tile_ow, lanes) if form.vector == "ow" else lanes
+
+
 def accumulators(form: Form, lanes: int) -> int:
     """Vector registers that one register tile accumulates in."""
-    return form.tile_oc * form.tile_oh * form.tile_ow // lanes
+    return form.tile_oc * form.tile_oh * form.tile_ow // vector_width(form, lanes)
+
+
+def fma_cycles(form: Form, target: Target) -> float:
+    """Multiply-adds of one reduction step of one tile, if they were all there is."""
+    held, core = accumulators(form, target.lanes), core_of(target)
+    width = vector_width(form, target.lanes) / target.lanes if core.halves else 1.0
+    return held * width / core.fma_per_cycle * (1.0 if target.fma else 2.0)
 
 
 def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:
     """Cycles of one reduction step of one tile."""
     held, core = accumulators(form, target.lanes), core_of(target)
-    fma = held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
+    fma = fma_cycles(form, target)
     # Straight-line taps of one channel: the next tile starts before this one's sums are done.
     overlap = 2 if spills_l1(problem, form.vector) and form.stage == "guarded" else 1
     step = max(fma, loads / core.loads_per_cycle, core.fma_latency_cycles / overlap)

@@ -52,7 +52,6 @@ def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
     tasks = forms.tasks()
     rounds = np.ceil(tasks / task.threads)
     _, h, w = problem.axes
-    fma = tiles.held / core.fma_per_cycle * (1.0 if target.fma else 2.0)
     tile_rows = (forms.tile_oh - 1) * h.stride + (h.taps - 1) * h.step + 1
     tile_columns = (forms.tile_ow - 1) * w.stride + (w.taps - 1) * w.step + 1
     own = forms.tile_oc if recipe.per_lane else 1.0
@@ -67,7 +66,7 @@ def form_features(recipe: Recipe, task: Task, columns: Columns) -> Features:
         # The analytic prediction, which the model corrects.
         "log_cycles": np.log((cycles + restaged) * rounds / tasks),
         "compute_share": compute / cycles,
-        "step_over_fma": tiles.step / fma,
+        "step_over_fma": tiles.step / tiles.fma,
         # Register tile.
         "accumulators": tiles.held,
         "registers_used": tiles.held / target.registers,

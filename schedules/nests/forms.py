@@ -38,6 +38,7 @@ class Tiles:
         fits: 1 where the registers suffice, else 0.
         held: accumulators.
         loads: loads and broadcasts of a reduction step.
+        fma: cycles of its multiply-adds.
         step: predicted cycles of a reduction step.
         unroll_taps: tap loops that are unrolled.
         unroll_ic: input channels that are unrolled.
@@ -46,6 +47,7 @@ class Tiles:
     fits: Floats
     held: Floats
     loads: Floats
+    fma: Floats
     step: Floats
     unroll_taps: Floats
     unroll_ic: Floats
@@ -89,6 +91,7 @@ def _of_tile(recipe: Recipe, task: Task, form: Form) -> tuple[float, ...]:
         float(recipe.too_wide(task, form) is None),
         cost.accumulators(form, lanes),
         loads,
+        cost.fma_cycles(form, task.target),
         cost.step_cycles(problem, form, task.target, loads),
         recipe.unroll_taps(problem, form, task.target),
         recipe.unroll_ic(problem, form, task.target),

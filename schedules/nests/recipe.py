@@ -333,10 +333,9 @@ class Recipe:
 
     def apply(self, task: Task, config: Config, declaration: Declaration) -> s_tir.Schedule:
         """Schedule run."""
-        form, lanes = self.form(config), task.target.lanes
-        problem = self.problem(task)
+        form, problem = self.form(config), self.problem(task)
         nest = Nest(
-            lanes=lanes,
+            lanes=cost.vector_width(form, task.target.lanes),
             parts=config.integer("parts"),
             unroll_ic=self.unroll_ic(problem, form, task.target),
             unroll_taps=self.unroll_taps(problem, form, task.target),

@@ -20,26 +20,32 @@ turned to channels-first.
 
 from __future__ import annotations
 
+from tvmconv.cores import core_of
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
 from ..nests.choices import tile_choices
+from ..nests.cost import accumulators, vector_width
 from ..nests.nest import MAX_UNROLLED_FMAS
 from ..nests.recipe import FEW_CHANNELS, Recipe
 from ..nests.takes import rows_or_few_outputs
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
-    """Channels, rows and whole vectors of columns."""
+    """Channels, rows and whole vectors of columns, of half the width where that fits better."""
     problem, lanes = task.problem, task.target.lanes
     _, h, w = problem.axes
-    vectors = -(-w.quotients // lanes)
+    vectors, halves = -(-w.quotients // lanes), -(-w.quotients // (lanes // 2))
+    narrow = halves in (1, 3, 5, 7) and core_of(task.target).halves
     return {
         "tile_oc": tile_choices(problem.ocg, (1, 2, 3, 4, 6, 7, 8, 12, 14)),
         "tile_oh": tile_choices(h.quotients, (1, 2, 3, 4, 6, 7, 8, 12, 14)),
-        "tile_ow": tuple(v * lanes for v in tile_choices(vectors, (1, 2, 3, 4))),
+        "tile_ow": (
+            *(v * lanes for v in tile_choices(vectors, (1, 2, 3, 4))),
+            *((halves * lanes // 2,) if narrow else ()),
+        ),
     }
 
 
@@ -73,7 +79,7 @@ def loads(task: Task, form: Form) -> float:
     """
     problem, lanes = task.problem, task.target.lanes
     shifted = 1.0 if problem.axes[2].taps == 1 else 2.0
-    vectors = form.tile_oh * form.tile_ow / lanes
+    vectors = form.tile_oh * form.tile_ow / vector_width(form, lanes)
     if form.stage == "guarded":
         shifted *= _strided_loads(problem, form, task.target)
     if not unroll_taps(problem, form, task.target):
@@ -97,7 +103,7 @@ def unroll_taps(problem: Problem, form: Form, target: Target) -> int:
     """Tap rows, then tap columns, while the straight line stays short; only with few channels."""
     if problem.icg > FEW_CHANNELS:
         return 0
-    body = form.tile_oc * form.tile_oh * form.tile_ow // target.lanes * problem.icg
+    body = accumulators(form, target.lanes) * problem.icg
     d, h, w = problem.axes
     if body * h.taps * w.taps <= MAX_UNROLLED_FMAS:
         return 3 if d.taps == 1 else 2

@@ -1,6 +1,7 @@
 """Layers that read x in place under masks: rows, also by shuffles, and pixels of depthwise ones."""
 
 import hypothesis
+import numpy as np
 from hypothesis import strategies as st
 
 import tvmconv as tc
@@ -8,6 +9,7 @@ from tests.numeric.proving import MASKED_LEVELS, named, per_level, prove_some
 from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
+from tvmconv.tuning.space_points import sample_valid
 
 COLUMNS = "x86.columns"
 SPECS: dict[str, ConvSpec] = {
@@ -55,6 +57,44 @@ def test_every_tile(spec: ConvSpec, level: str) -> None:
     tiles = [c for c in shortlist if c.text("stage") == "guarded"]
     assert tiles
     prove_some(spec, level, COLUMNS, tiles)
+
+
+# Rows that an odd number of half vectors hold, so that a core of two halves wastes none.
+HALVES = {
+    name: SPECS[name]
+    for name in (
+        "narrow",
+        "one_column",
+        "stride_2_wide_kernel",
+        "constant",
+        "dense",
+        "dense_narrow",
+        "dense_row_stride",
+        "dense_constant",
+    )
+} | {
+    "reflected": tc.conv2d((1, 4, 9, 7), 4, 3, padding=1, groups=4, padding_mode="reflect"),
+    "phases": tc.conv_transpose2d((1, 3, 5, 7), 5, 2, stride=2, bias=True),
+    "turned": tc.conv2d((1, 9, 7, 32), 2, 3, padding=1, layout="NHWC"),
+}
+
+
+@per_level(("zen4",))
+@named(HALVES)
+def test_rows_of_half_vectors(spec: ConvSpec, level: str) -> None:
+    task = Task(spec, load(level))
+    lanes = task.target.lanes
+    sampled = sample_valid(get_template(COLUMNS).space(task), 400, np.random.default_rng(0))
+    tiles = [c for c in sampled if c.integer("tile_ow") % lanes]
+    assert {c.integer("tile_ow") % lanes for c in tiles} == {lanes // 2}
+    for stage in dict.fromkeys(c.text("stage") for c in tiles):
+        prove_some(spec, level, COLUMNS, [c for c in tiles if c.text("stage") == stage])
+
+
+def test_only_a_core_of_two_halves_has_them() -> None:
+    wide = Task(SPECS["narrow"], load("x86_64_v4"))
+    space = get_template(COLUMNS).space(wide)
+    assert {int(size) % wide.target.lanes for size in space.knobs["tile_ow"]} == {0}
 
 
 PIXELS: dict[str, ConvSpec] = {

@@ -54,6 +54,17 @@ def test_direct_multiplies_and_adds_whole_vectors(name: str, level: str) -> None
     assert count(r"vfn?madd\d+s[sd]", loop) == 0
 
 
+def test_a_core_of_two_halves_takes_short_rows_by_one() -> None:
+    spec = tc.conv2d((1, 64, 7, 7), 64, 3, padding=1, groups=64)
+    task = Task(spec, load("zen4"))
+    config = next(
+        c for c in get_template("x86.columns").shortlist(task) if c.integer("tile_ow") == 8
+    )
+    loop = hot_loop(tc.compile(spec, task.target, algorithm="x86.columns", config=config))
+    assert count(FMA["x86_64_v3"], loop) > 0
+    assert count(FMA["x86_64_v4"], loop) == 0
+
+
 @pytest.mark.parametrize("name", DIRECT)
 def test_direct_without_fma_multiplies_and_adds_xmm(name: str) -> None:
     loop = hot_loop(compiled(DIRECT[name], "x86_64_v2", "x86.direct"))
