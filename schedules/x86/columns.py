@@ -16,6 +16,9 @@ transposed, take 36 us, and 86 with three of sixteen lanes filled. Rows of unit 
 place under masks, and the phases of a transposed row are stored together. This is the "row" form of
 Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions" (ICML 2018),
 turned to channels-first.
+
+A core that makes two halves of each vector may sum short rows by half vectors: the seven columns of
+a depthwise 7x7 map fill seven of eight lanes instead of sixteen, and take Zen 4 12 us, not 23.
 """
 
 from __future__ import annotations

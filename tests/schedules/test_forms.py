@@ -201,6 +201,18 @@ def test_rows_of_a_map_stay_whole_when_threads_share_it() -> None:
     assert (spread.integer("block_oh"), spread.integer("block_ow")) == (285, 570)
 
 
+@pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 2), (3, 8), (4, 4), (8, 8)])
+def test_winograd_keeps_its_chunks_and_tile_where_threads_can_share_them(
+    threads: int, parts: int
+) -> None:
+    template = get_template("x86.winograd")
+    task = Task(tc.conv2d((1, 512, 28, 28), 512, 3, padding=1), load("zen4"), threads)
+    config = "m_h=7,m_w=4,blocks_d=1,blocks_h=1,blocks_w=1,tile_t=14,tile_oc=16,chunks=16,parts="
+    spread = template.spread(task, Config.parse(f"{config}1"))
+    template.space(task).check(spread)
+    assert str(spread) == f"{config}{parts}"
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_configs_take_less_than_two_seconds() -> None:
     task = Task(tc.conv2d((1, 64, 56, 56), 64, 3, padding=1), load("x86_64_v4"))
