@@ -35,13 +35,16 @@ from ..nests.nest import MAX_UNROLLED_FMAS
 from ..nests.recipe import FEW_CHANNELS, Recipe
 from ..nests.takes import rows_or_few_outputs
 
+# Half vectors that whole ones would round up; beyond seven the half is less than a sixteenth.
+ODD_HALVES = (1, 3, 5, 7)
+
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     """Channels, rows and whole vectors of columns, of half the width where that fits better."""
     problem, lanes = task.problem, task.target.lanes
     _, h, w = problem.axes
     vectors, halves = -(-w.quotients // lanes), -(-w.quotients // (lanes // 2))
-    narrow = halves in (1, 3, 5, 7) and core_of(task.target).halves
+    narrow = halves in ODD_HALVES and core_of(task.target).halves
     return {
         "tile_oc": tile_choices(problem.ocg, (1, 2, 3, 4, 6, 7, 8, 12, 14)),
         "tile_oh": tile_choices(h.quotients, (1, 2, 3, 4, 6, 7, 8, 12, 14)),

@@ -23,7 +23,7 @@ STATIC_HEADERS: Final = (*PUBLIC_HEADERS, "tvmconv_workspace.h")
 # Of bundles for GPUs: what loads and launches their code.
 CUDA_SOURCE_DIR: Final = Path(__file__).parent / "cuda"
 CUDA_HEADERS: Final = ("tvmconv_cuda.h",)
-CUDA_SOURCES: Final = ("launch.h",)
+CUDA_SOURCES: Final = ("driver.h", "launch.h")
 
 
 def runtime_sources() -> dict[str, str]:
