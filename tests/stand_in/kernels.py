@@ -25,9 +25,10 @@ HERE = Path(__file__).parent
 def build_driver(folder: Path) -> Path:
     """The stand-in as libcuda.so.1, which loaders find by LD_LIBRARY_PATH."""
     out = folder / "libcuda.so.1"
+    sources = sorted(str(path) for path in (HERE / "libcuda").glob("*.c"))
     subprocess.run(
         ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-         "-Wl,-soname,libcuda.so.1", str(HERE / "libcuda.c"), "-o", str(out), "-lpthread"],
+         "-Wl,-soname,libcuda.so.1,-Bsymbolic", *sources, "-o", str(out), "-lpthread"],
         check=True,
     )  # fmt: skip
     return out
