@@ -122,6 +122,9 @@ class Pool:
     def remeasure(self, trials: Sequence[Trial], rounds: int) -> list[Outcome]:
         """Time trials of one task against each other, in shuffled rounds, on one device."""
         missing = [t for t in trials if t not in self._kept or t not in self._answers]
+        for trial in self._kept.keys() & set(trials):
+            # The newest, so that those that are built again do not take its place.
+            self._kept[trial] = self._kept.pop(trial)
         failed = {
             trial: outcome
             for trial, outcome in zip(missing, self.measure(missing), strict=True)
