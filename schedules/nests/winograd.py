@@ -29,7 +29,7 @@ from tvmconv.winograd import POINTS
 
 from . import cost
 from .staging import transpose_square
-from .winograd_blocks import SCRATCH_LIMIT_BYTES, unroll_ic
+from .winograd_blocks import unroll_ic
 from .winograd_cost import Plan
 from .winograd_nest import schedule_winograd
 
@@ -80,7 +80,7 @@ def space(task: Task) -> ConfigSpace:
         .define_knob("m_h", _outputs(h))
         .define_knob("m_w", _outputs(w))
         .define_knob("blocks_d", _up_to(BLOCKS, d.out_extent))
-        .define_knob("blocks_h", _up_to(BLOCKS, h.quotients))
+        .define_knob("blocks_h", _blocks_of_rows(h))
         .define_knob("blocks_w", _up_to(BLOCKS, w.quotients))
         .define_knob("tile_t", TILES)
         .define_knob("tile_oc", tuple(v * task.target.lanes for v in VECTORS))
@@ -95,6 +95,13 @@ def space(task: Task) -> ConfigSpace:
 
 def _up_to(choices: tuple[int, ...], extent: int) -> tuple[int, ...]:
     return tuple(choice for choice in choices if choice <= max(1, extent))
+
+
+def _blocks_of_rows(axis: Axis) -> tuple[int, ...]:
+    """Some, and those of one or two bands of tiles: a single band can be cut along w as well."""
+    bands = [TiledAxis(axis, m, 1).bands for m in _outputs(axis)]
+    few = {-(-count // block) for count in bands for block in (1, 2)}
+    return tuple(sorted({*_up_to(BLOCKS, axis.quotients), *few}))
 
 
 def _outputs(axis: Axis) -> tuple[int, ...]:
@@ -128,7 +135,7 @@ def invalid(task: Task, config: Config) -> str | None:
     if plan.stage_elems[0] > cost.MOST_ELEMS:
         return f"all products exceed {cost.MOST_ELEMS} elements"
     if not plan.valid[0]:
-        return f"needs more than {SCRATCH_LIMIT_BYTES} bytes of scratch memory"
+        return f"needs more than {plan.most_scratch_bytes[0]:.0f} bytes of scratch memory"
     return None
 
 

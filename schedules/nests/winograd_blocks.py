@@ -25,7 +25,8 @@ from .staging import transpose_square
 Array = NDArray[Any]
 # Beside accumulators and weights: one for the broadcast, and one that LLVM wants for itself.
 SPARE_REGISTERS = 2
-# Window, v and gemm together. A whole map of 512 channels at 28x28 takes 10 MB and pays.
+# Window, v and gemm together, where the weights take no more: each block reads those again. A whole
+# map of 512 channels at 28x28 takes 10 MB and pays.
 SCRATCH_LIMIT_BYTES = 16_000_000
 
 
@@ -219,6 +220,11 @@ class Blocks:
         return 4.0 * self.points * self.terms * self.blocks_oc * self.columns["tile_oc"]
 
     @property
+    def most_scratch_bytes(self) -> Array:
+        """What window, v and gemm of a block may take."""
+        return np.maximum(SCRATCH_LIMIT_BYTES, self.weight_bytes)
+
+    @property
     def runs(self) -> Array:
         """Blocks and phases of the whole layer."""
         _, h, w = self.problem.axes
@@ -237,7 +243,7 @@ class Blocks:
             & (self.w.blocks == asked["blocks_w"])
             & (self.blocks_oc // self.chunk == asked["chunks"])
             & (asked["chunks"] % asked["parts"] == 0)
-            & (self.window_bytes + self.v_bytes + self.gemm_bytes <= SCRATCH_LIMIT_BYTES)
+            & (self.window_bytes + self.v_bytes + self.gemm_bytes <= self.most_scratch_bytes)
             & (self.stage_elems <= cost.MOST_ELEMS)
         )
         return fits

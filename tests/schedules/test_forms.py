@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 import tvmconv as tc
 from tests.schedules.cases import CASES, LEVELS
 from tests.strategies import conv_specs
+from tvmconv.errors import InvalidConfig
 from tvmconv.space import Config, columns_of
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
 from tvmconv.template import Task, Template, get_template, templates
 
 SEEDS = st.integers(0, 2**32)
+# A core of its own offers tiles of half vectors.
+TARGETS = (*LEVELS, "zen4")
 
 
 def recipes(task: Task) -> list[tuple[Template, Any]]:
@@ -32,7 +35,7 @@ def recipes(task: Task) -> list[tuple[Template, Any]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(conv_specs(), st.sampled_from(LEVELS).map(load), st.sampled_from((1, 2, 4)), SEEDS)
+@given(conv_specs(), st.sampled_from(TARGETS).map(load), st.sampled_from((1, 2, 4)), SEEDS)
 def test_columns_say_what_single_configs_say(
     spec: ConvSpec, target: Target, threads: int, seed: int
 ) -> None:
@@ -211,6 +214,25 @@ def test_winograd_keeps_its_chunks_and_tile_where_threads_can_share_them(
     spread = template.spread(task, Config.parse(f"{config}1"))
     template.space(task).check(spread)
     assert str(spread) == f"{config}{parts}"
+
+
+def test_winograd_takes_the_scratch_memory_that_its_weights_take() -> None:
+    space = get_template("x86.winograd").space
+    whole = "m_h=7,m_w=4,blocks_d=1,blocks_h=1,blocks_w=1,tile_t=5,tile_oc=32,chunks=2,parts=1"
+    large = Task(tc.conv2d((1, 2048, 65, 65), 512, 3, padding=1), load("zen4"))
+    space(large).check(Config.parse(whole))
+    small = Task(tc.conv2d((1, 64, 390, 390), 64, 3), load("zen4"))
+    with pytest.raises(InvalidConfig, match="more than 16000000 bytes of scratch"):
+        space(small).check(Config.parse(whole.replace("tile_t=5", "tile_t=4")))
+
+
+@pytest.mark.parametrize("size", [57, 224, 388])
+def test_winograd_cuts_single_bands_of_tiles(size: int) -> None:
+    task = Task(tc.conv2d((1, 64, size, size), 64, 3, padding=1), load("zen4"))
+    space = get_template("x86.winograd").space(task)
+    bands = -(-size // 7)
+    config = f"m_h=7,m_w=4,blocks_d=1,blocks_h={bands},blocks_w=2,tile_t=1,tile_oc=32,chunks=1"
+    space.check(Config.parse(f"{config},parts=1"))
 
 
 @pytest.mark.slow
