@@ -6,6 +6,10 @@ from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.template import Task
 
+# Half vectors of a tile on a core that makes two of each vector; whole ones would round them up.
+# Beyond seven the half is less than a sixteenth.
+ODD_HALVES = (1, 3, 5, 7)
+
 
 def covers(problem: Problem, form: Form) -> bool:
     """True when rounding up to whole blocks reads nothing that is not there."""

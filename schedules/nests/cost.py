@@ -30,8 +30,8 @@ STALLED = 0.4
 
 
 def vector_width(form: Form, lanes: int) -> int:
-    """Lanes of a register tile's vectors: all, or half of them where its columns fill no more."""
-    return gcd(form.tile_ow, lanes) if form.vector == "ow" else lanes
+    """Lanes of a tile's vectors: all, or half where its columns or channels fill only those."""
+    return gcd(form.tile_ow if form.vector == "ow" else form.tile_oc, lanes)
 
 
 def accumulators(form: Form, lanes: int) -> int:

@@ -164,7 +164,7 @@ class Recipe:
         """Why a register tile spills, or None."""
         lanes, registers = task.target.lanes, task.target.registers
         held = cost.accumulators(form, lanes)
-        operands = form.tile_oc // lanes + 1
+        operands = form.tile_oc // cost.vector_width(form, lanes) + 1
         if self.operands is not None:
             operands = self.operands(task, form)
         elif self.vector == "ow":

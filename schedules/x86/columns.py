@@ -29,14 +29,11 @@ from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.choices import tile_choices
+from ..nests.choices import ODD_HALVES, tile_choices
 from ..nests.cost import accumulators, vector_width
 from ..nests.nest import MAX_UNROLLED_FMAS
 from ..nests.recipe import FEW_CHANNELS, Recipe
 from ..nests.takes import rows_or_few_outputs
-
-# Half vectors that whole ones would round up; beyond seven the half is less than a sixteenth.
-ODD_HALVES = (1, 3, 5, 7)
 
 
 def tiles(task: Task) -> dict[str, tuple[int, ...]]:

@@ -11,16 +11,22 @@
 
 The register tile follows Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions
 on SIMD Architectures" (SC 2018): broadcasts from the input, vectors from packed weights.
+
+A core that makes two halves of each vector may hold channels in an odd number of half vectors,
+where whole ones would compute more that are not there: 24 channels take three halves, not two
+wholes. In channels-first maps columns.py computes none.
 """
 
 from __future__ import annotations
 
+from tvmconv.cores import core_of
 from tvmconv.declare import Form
 from tvmconv.problem import Problem
 from tvmconv.target import Target
 from tvmconv.template import Task, register
 
-from ..nests.choices import input_stages, tile_choices
+from ..nests.choices import ODD_HALVES, input_stages, tile_choices
+from ..nests.cost import vector_width
 from ..nests.recipe import Recipe
 from ..nests.takes import dense
 
@@ -33,15 +39,26 @@ def tiles(task: Task) -> dict[str, tuple[int, ...]]:
     """Register tiles to try."""
     _, h, w = task.problem.axes
     return {
-        "tile_oc": tuple(v * task.target.lanes for v in VECTORS),
+        "tile_oc": (*(v * task.target.lanes for v in VECTORS), *_halves(task)),
         "tile_oh": tile_choices(h.quotients, TILE_OH),
         "tile_ow": tile_choices(w.quotients, TILE_OW),
     }
 
 
+def _halves(task: Task) -> tuple[int, ...]:
+    """Channels in odd numbers of half vectors, where those compute fewer than whole ones do."""
+    channels, lanes = task.problem.ocg, task.target.lanes
+    if not (core_of(task.target).halves and task.problem.output_channels_last):
+        return ()
+    computed = {v * lanes // 2: -(-channels // (v * lanes // 2)) * v for v in ODD_HALVES}
+    return tuple(size for size, halves in computed.items() if halves < 2 * -(-channels // lanes))
+
+
 def loads(task: Task, form: Form) -> float:
-    """A broadcast per output position and a vector per weight register."""
-    return form.tile_oh * form.tile_ow + form.tile_oc / task.target.lanes
+    """A broadcast per output position and a vector per weight register; half vectors count half."""
+    width = vector_width(form, task.target.lanes)
+    pixels = form.tile_oh * form.tile_ow
+    return (pixels + form.tile_oc / width) * width / task.target.lanes
 
 
 def store_elem(problem: Problem) -> float:

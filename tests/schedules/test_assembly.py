@@ -65,6 +65,19 @@ def test_a_core_of_two_halves_takes_short_rows_by_one() -> None:
     assert count(FMA["x86_64_v4"], loop) == 0
 
 
+def test_a_core_of_two_halves_takes_24_channels_by_three() -> None:
+    spec = tc.conv2d((1, 56, 56, 144), 24, 1, layout="NHWC")
+    task = Task(spec, load("zen4"))
+    config = next(
+        c for c in get_template("x86.pointwise").shortlist(task) if c.integer("tile_oc") == 24
+    )
+    loop = hot_loop(tc.compile(spec, task.target, algorithm="x86.pointwise", config=config))
+    tile = config.integer("tile_oh") * config.integer("tile_ow")
+    assert count(FMA["x86_64_v3"], loop) % (3 * tile) == 0
+    assert count(FMA["x86_64_v3"], loop) > 0
+    assert count(FMA["x86_64_v4"], loop) == 0
+
+
 @pytest.mark.parametrize("name", DIRECT)
 def test_direct_without_fma_multiplies_and_adds_xmm(name: str) -> None:
     loop = hot_loop(compiled(DIRECT[name], "x86_64_v2", "x86.direct"))
