@@ -1,5 +1,6 @@
 """The loops that are compiled: taps in the padding are skipped, and buffers stay small."""
 
+import importlib
 import re
 from math import prod
 from typing import Any
@@ -20,8 +21,10 @@ from tvmconv.tuning.space_points import sample_valid
 
 # What a kernel may need beyond input, output and packed weights, and room for tails; transforms
 # of a whole deep map pay, sums need but a window.
+TILE_BYTES = 256 << 10
+APART = 1.05
 WORKSPACE_BYTES = (4 << 20) + (4 << 10)
-TRANSFORMED_BYTES = (16 << 20) + (256 << 10)
+TRANSFORMED_BYTES = (16 << 20) + TILE_BYTES
 BUFFER = re.compile(r"(\w+?)(?:_local)? = T\.alloc_(?:buffer|local)\(\(([\d, ]+)\)")
 
 
@@ -49,7 +52,13 @@ def too_much(spec: ConvSpec, level: str) -> dict[str, int]:
     assert candidate.config is not None
     found = workspace(loops(task, candidate.template, candidate.config))
     transforms = candidate.template.algorithm in ("winograd", "fft", "strassen")
-    return found if sum(found.values()) > (WORKSPACE_BYTES, TRANSFORMED_BYTES)[transforms] else {}
+    most = TRANSFORMED_BYTES if transforms else WORKSPACE_BYTES
+    if candidate.template.algorithm == "winograd":
+        # Or what the weights take, which each block reads again, and what sets columns of x apart.
+        form = importlib.import_module("tvmconv.schedules.nests.winograd").form
+        weights = 4 * form(task, candidate.config).weight_elems(task.problem)
+        most = max(most, int(APART * weights) + TILE_BYTES)
+    return found if sum(found.values()) > most else {}
 
 
 def workspace(text: str) -> dict[str, int]:
