@@ -22,6 +22,8 @@ from tvmconv.tuning.space_points import sample_valid
 # What a kernel may need beyond input, output and packed weights, and room for tails; transforms
 # of a whole deep map pay, sums need but a window.
 TILE_BYTES = 256 << 10
+# The schedule's own count leaves out what rounds columns of x up and sets them apart: its 16 MB are
+# held to 16 MiB, and its weights to as much more.
 APART = 1.05
 WORKSPACE_BYTES = (4 << 20) + (4 << 10)
 TRANSFORMED_BYTES = (16 << 20) + TILE_BYTES
@@ -51,10 +53,11 @@ def too_much(spec: ConvSpec, level: str) -> dict[str, int]:
     candidate = choose(task)
     assert candidate.config is not None
     found = workspace(loops(task, candidate.template, candidate.config))
-    transforms = candidate.template.algorithm in ("winograd", "fft", "strassen")
+    algorithm = candidate.template.algorithm
+    transforms = algorithm in ("winograd", "fft", "strassen")
     most = TRANSFORMED_BYTES if transforms else WORKSPACE_BYTES
-    if candidate.template.algorithm == "winograd":
-        # Or what the weights take, which each block reads again, and what sets columns of x apart.
+    if algorithm == "winograd":
+        # Or what the weights take, which each block reads again.
         form = importlib.import_module("tvmconv.schedules.nests.winograd").form
         weights = 4 * form(task, candidate.config).weight_elems(task.problem)
         most = max(most, int(APART * weights) + TILE_BYTES)
