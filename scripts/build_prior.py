@@ -24,8 +24,9 @@ from rich.table import Table
 
 from tvmconv.errors import TvmconvError
 from tvmconv.target import load
+from tvmconv.tuning.boosters import ROUNDS
 from tvmconv.tuning.evaluate import Held, leave_one_network_out
-from tvmconv.tuning.model import ROUNDS, CostModel
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record, read_records
 from tvmconv.tuning.shipping import write_best
 

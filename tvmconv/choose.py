@@ -19,9 +19,10 @@ from tvmconv.errors import InvalidConfig, RecordsError, TvmconvError, Unsupporte
 from tvmconv.space import Config
 from tvmconv.template import Task, Template, get_template, templates
 from tvmconv.tolerance import DIRECT, OWN_PRODUCTS, get_accuracy
+from tvmconv.tuning.boosters import Floats
 from tvmconv.tuning.features import tabulate
 from tvmconv.tuning.knowledge import Paths, Source, own_sources, prior, shipped_sources
-from tvmconv.tuning.model import CostModel, Floats
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record, best_estimates, best_records
 
 TIERS = ("tuned", "static", "predicted", "analytic")

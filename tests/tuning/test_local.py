@@ -10,7 +10,7 @@ import tvmconv as tc
 from tests.tuning import broken
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
-from tvmconv.tuning import pool
+from tvmconv.tuning import kept
 from tvmconv.tuning.answers import compare
 from tvmconv.tuning.local import LocalMeasurer
 from tvmconv.tuning.measure import Outcome, Trial, calls_per_sample, hopeless
@@ -81,7 +81,7 @@ def test_what_is_measured_again_stays_while_the_rest_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run of 5000 trials keeps 2048 libraries: a winner made way for another that was gone."""
-    monkeypatch.setattr(pool, "MAX_KEPT", 3)
+    monkeypatch.setattr(kept, "MAX_KEPT", 3)
     trials = some(4)
     with LocalMeasurer(HOST) as measurer:
         measurer.measure(trials)

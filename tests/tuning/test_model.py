@@ -17,8 +17,9 @@ from tvmconv.spec import ConvSpec
 from tvmconv.target import load
 from tvmconv.template import Task, get_template
 from tvmconv.tuning import model as model_module
+from tvmconv.tuning.boosters import RANKED_ROWS
 from tvmconv.tuning.features import tabulate
-from tvmconv.tuning.model import RANKED_ROWS, CostModel
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record
 
 TEMPLATE = get_template("x86.direct")

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvmconv import workloads
+from tvmconv.tuning.boosters import ROUNDS
 from tvmconv.tuning.dataset import Rows, rows_of
-from tvmconv.tuning.model import ROUNDS, CostModel
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.records import Record, tuning_key
 
 # Fewer configs of a template and spec say nothing about an order.

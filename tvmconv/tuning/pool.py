@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from tvmconv.errors import DeviceUnreachable, EnvironmentProblem
-from tvmconv.tuning.artifact import Artifact
 from tvmconv.tuning.candidate import Form
+from tvmconv.tuning.kept import Kept
 from tvmconv.tuning.measure import OnDone, Outcome, Trial, ignore
 from tvmconv.tuning.prepared import PreparedAnswers
 from tvmconv.tuning.processes import Build, Builder, Prepare
@@ -37,8 +37,6 @@ ABSENCE = 90.0
 GROUP = 4
 # Built candidates that may wait; more would only fill the disk.
 MAX_READY = 16
-# Libraries kept for measuring again.
-MAX_KEPT = 2048
 # Longest wait for an event when nothing has a deadline.
 IDLE = 60.0
 
@@ -77,7 +75,7 @@ class Pool:
         self._slots = [Slot(device, absence) for device in devices(self._folder)]
         self._builders: list[Builder] = []
         self._answers = PreparedAnswers(self._folder)
-        self._kept: dict[Trial, Artifact] = {}
+        self._kept = Kept()
         self._best: dict[str, float] = {}
         self._number = 0
 
@@ -122,9 +120,7 @@ class Pool:
     def remeasure(self, trials: Sequence[Trial], rounds: int) -> list[Outcome]:
         """Time trials of one task against each other, in shuffled rounds, on one device."""
         missing = [t for t in trials if t not in self._kept or t not in self._answers]
-        for trial in self._kept.keys() & set(trials):
-            # The newest, so that those that are built again do not take its place.
-            self._kept[trial] = self._kept.pop(trial)
+        self._kept.renew(trials)
         failed = {
             trial: outcome
             for trial, outcome in zip(missing, self.measure(missing), strict=True)
@@ -326,7 +322,7 @@ class Pool:
         if outcome.ok:
             task = str(trial.task.spec)
             self._best[task] = min(outcome.score, self._best.get(task, float("inf")))
-            self._keep(trial, artifact)
+            self._kept.add(trial, artifact)
         else:
             Path(artifact.path).unlink(missing_ok=True)
         run.done(index, outcome)
@@ -341,12 +337,6 @@ class Pool:
             run.ready.append(entry)
         else:
             run.again([entry])
-
-    def _keep(self, trial: Trial, artifact: Artifact) -> None:
-        self._kept[trial] = artifact
-        while len(self._kept) > MAX_KEPT:
-            oldest = next(iter(self._kept))
-            Path(self._kept.pop(oldest).path).unlink(missing_ok=True)
 
     def _abandon(self) -> None:
         """Drop what is in flight, so that the next call starts clean."""

@@ -17,11 +17,12 @@ from tvmconv.target import load
 from tvmconv.template import Task
 from tvmconv.tolerance import DEFAULT_MAX_ERROR
 from tvmconv.tuning import knowledge
+from tvmconv.tuning.boosters import xgboost
 from tvmconv.tuning.devices import Named
 from tvmconv.tuning.layer import open_layer
 from tvmconv.tuning.log import Log, of_task, read_existing
 from tvmconv.tuning.measure import Measurer
-from tvmconv.tuning.model import CostModel, xgboost
+from tvmconv.tuning.model import CostModel
 from tvmconv.tuning.no_device import StaticMeasurer
 from tvmconv.tuning.records import tuning_key
 from tvmconv.tuning.result import OnEvent, TuneResult, ignore_event
