@@ -80,6 +80,19 @@ class Axis:
         """One past the largest coordinate that the first ``quotients`` q read."""
         return (quotients - 1) * self.stride + max(self.origins) + (self.taps - 1) * self.step + 1
 
+    def rows(self, quotients: int) -> int:
+        """Rows that taps of the first ``quotients`` q read: theirs alone where they lie far apart.
+
+        A row of outputs of three taps at dilation 12 reads 3 rows of a window of 25.
+        """
+        whole = self.window(quotients) - self.low
+        return min(whole, self.taps * quotients) if self.is_dilated else whole
+
+    @property
+    def is_dilated(self) -> bool:
+        """True when the taps of neighbouring outputs lie apart from each other."""
+        return self.step > 1 and self.stride == 1 and self.phases == 1
+
     @property
     def is_uneven(self) -> bool:
         """True when some phase has fewer taps than another, or none."""

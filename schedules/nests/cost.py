@@ -11,7 +11,7 @@ from math import gcd, prod
 
 from tvmconv.cores import core_of
 from tvmconv.declare.form import Form
-from tvmconv.problem import Problem
+from tvmconv.problem import Axis, Problem
 from tvmconv.target import Target
 
 TILE_OVERHEAD_CYCLES = 10.0
@@ -64,10 +64,29 @@ def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> f
     return step
 
 
-def reduction_steps(problem: Problem) -> float:
-    """Reduction steps per output of an average phase; taps wholly in the padding are skipped."""
-    taps = prod(sum(a.tap_counts) / len(a.tap_counts) for a in problem.axes)
+def reduction_steps(problem: Problem, form: Form) -> float:
+    """Reduction steps per output of an average tile; taps wholly in the padding are skipped."""
+    clips = problem.padding_mode == "zeros" and form.vector == "oc" and not form.per_lane
+    clips = clips and form.stage != "sample"
+    tiles = (1, form.tile_oh, form.tile_ow)
+    taps = prod(
+        met_taps(axis, tile)
+        if clips and axis.is_dilated
+        else sum(axis.tap_counts) / len(axis.tap_counts)
+        for axis, tile in zip(problem.axes, tiles, strict=True)
+    )
     return problem.icg * max(0.25, taps)
+
+
+def met_taps(axis: Axis, tile: int) -> float:
+    """Taps of an average tile of so many outputs that are not all in the padding."""
+    starts = range(0, axis.quotients, tile)
+    met = 0
+    for start in starts:
+        first = start + axis.low
+        shifts = (first + tap * axis.step for tap in range(axis.taps))
+        met += sum(-tile < shift < axis.in_extent for shift in shifts)
+    return met / len(starts)
 
 
 def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:
@@ -76,7 +95,7 @@ def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -
     tiles = prod(shape) / (form.tile_oc * form.tile_oh * form.tile_ow)
     step = step_cycles(problem, form, target, loads)
     overhead = TILE_OVERHEAD_CYCLES + accumulators(form, target.lanes)
-    return tiles * (reduction_steps(problem) * step + overhead)
+    return tiles * (reduction_steps(problem, form) * step + overhead)
 
 
 def blocks(problem: Problem, form: Form) -> int:
@@ -105,7 +124,8 @@ def window_elems(problem: Problem, form: Form) -> int:
     d, h, w = problem.axes
     if form.stage == "sample":
         return form.block_oh * form.block_ow * h.taps * w.taps
-    rows, columns = h.window(form.block_oh) - h.low, w.window(form.block_ow) - w.low
+    rows = h.window(form.block_oh) - h.low if form.per_lane else h.rows(form.block_oh)
+    columns = w.window(form.block_ow) - w.low
     return (d.window(1) - d.low) * rows * columns
 
 

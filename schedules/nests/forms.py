@@ -40,6 +40,7 @@ class Tiles:
         loads: loads and broadcasts of a reduction step.
         fma: cycles of its multiply-adds.
         step: predicted cycles of a reduction step.
+        steps: of an average tile.
         unroll_taps: tap loops that are unrolled.
         unroll_ic: input channels that are unrolled.
     """
@@ -49,6 +50,7 @@ class Tiles:
     loads: Floats
     fma: Floats
     step: Floats
+    steps: Floats
     unroll_taps: Floats
     unroll_ic: Floats
 
@@ -93,6 +95,7 @@ def _of_tile(recipe: Recipe, task: Task, form: Form) -> tuple[float, ...]:
         loads,
         cost.fma_cycles(form, task.target),
         cost.step_cycles(problem, form, task.target, loads),
+        cost.reduction_steps(problem, form),
         recipe.unroll_taps(problem, form, task.target),
         recipe.unroll_ic(problem, form, task.target),
     )
@@ -184,6 +187,8 @@ class Forms:
         """Positions of one window."""
         d, h, w = self.problem.axes
         rows = (self.block_oh - 1) * h.stride + h.window(1) - h.low
+        if h.is_dilated and not self.per_lane:
+            rows = np.minimum(rows, h.taps * self.block_oh)
         columns = (self.block_ow - 1) * w.stride + w.window(1) - w.low
         samples = self.block_oh * self.block_ow * h.taps * w.taps
         plain = (d.window(1) - d.low) * rows * columns
@@ -216,7 +221,7 @@ class Forms:
     def compute_cycles(self, tiles: Tiles) -> Floats:
         """As cost.compute_cycles."""
         overhead = cost.TILE_OVERHEAD_CYCLES + tiles.held
-        return self.tiles * (cost.reduction_steps(self.problem) * tiles.step + overhead)
+        return self.tiles * (tiles.steps * tiles.step + overhead)
 
     def memory_cycles(self, stage_elem: float, store_elem: float) -> Floats:
         """As cost.memory_cycles."""

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tvmconv as tc
 from tests.schedules.cases import CASES, LEVELS
 from tests.strategies import conv_specs
 from tvmconv.errors import InvalidConfig
+from tvmconv.problem import canonical
 from tvmconv.space import Config, columns_of
 from tvmconv.spec import ConvSpec
 from tvmconv.target import Target, load
@@ -52,6 +53,26 @@ def test_columns_say_what_single_configs_say(
         for config, row, reason in zip(some, features["log_cycles"], wide, strict=True):
             if reason is None:
                 assert row == pytest.approx(np.log(recipe.makespan(task, config)), abs=1e-9)
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 5), st.integers(2, 20), st.integers(0, 40), st.integers(1, 9)
+)
+def test_tiles_meet_taps_that_any_of_their_outputs_reads(
+    size: int, taps: int, dilation: int, padding: int, tile: int
+) -> None:
+    assume(size + 2 * padding >= dilation * (taps - 1) + 1)
+    spec = tc.conv1d((1, 1, size), 1, taps, padding=padding, dilation=dilation)
+    axis = canonical(spec).axes[2]
+    tiles = -(-axis.out_extent // tile)
+    met = {
+        (output // tile, tap)
+        for output in range(tiles * tile)
+        for tap in range(taps)
+        if 0 <= output - padding + tap * dilation < size
+    }
+    cost = importlib.import_module("tvmconv.schedules.nests.cost")
+    assert cost.met_taps(axis, tile) * tiles == pytest.approx(len(met))
 
 
 @st.composite

@@ -165,9 +165,10 @@ LARGE = {
     "upsampling": tc.conv_transpose2d((1, 512, 64, 64), 256, 4, stride=2, padding=1),
     "large_kernel": tc.conv2d((1, 384, 56, 56), 384, 31, padding=15, groups=384),
 }
-# The window of a single tile is larger already: 25 x 25 positions of 2048 channels are 5 MB.
+# Rows of a window that no tap reads are not staged: 25 x 25 positions of 2048 channels are 5 MB.
+FAR_ROWS = tc.conv2d((1, 2048, 64, 64), 256, 3, padding=12, dilation=12)
+# Columns are, and the window of a single tile is larger already.
 TOO_WIDE = {
-    "aspp": tc.conv2d((1, 2048, 64, 64), 256, 3, padding=12, dilation=12),
     "far_taps": tc.conv1d((1, 1024, 16000), 1024, 3, dilation=512, padding="same"),
 }
 NETWORKS = ("resnet50", "vgg16", "resnext50_32x4d", "mobilenet_v2", "fcn_resnet50", "c3d", "unet")
@@ -177,6 +178,26 @@ NETWORKS = ("resnet50", "vgg16", "resnext50_32x4d", "mobilenet_v2", "fcn_resnet5
 @pytest.mark.parametrize("name", LARGE)
 def test_workspace_of_large_layers(name: str, level: str) -> None:
     assert not too_much(LARGE[name], level)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("level", ["x86_64_v2", "x86_64_v4"])
+def test_rows_between_far_taps_are_not_staged(level: str, layout: str) -> None:
+    spec = FAR_ROWS.laid_out(layout)
+    found = workspace(chosen_loops(spec, level, "x86.direct"))
+    assert sum(found.values()) <= WORKSPACE_BYTES
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_interleaved_maps_take_a_quarter_more_than_their_weights(layout: str) -> None:
+    """All of them are one block, which cannot be cut."""
+    task = Task(FAR_ROWS.laid_out(layout), load("x86_64_v4"))
+    candidate = choose(task, "winograd")
+    assert candidate.config is not None
+    found = workspace(loops(task, candidate.template, candidate.config))
+    form = importlib.import_module("tvmconv.schedules.nests.winograd").form
+    weights = 4 * form(task, candidate.config).weight_elems(task.problem)
+    assert sum(found.values()) <= 1.25 * APART * weights
 
 
 @pytest.mark.xfail(reason="the window of one tile exceeds 4 MB")

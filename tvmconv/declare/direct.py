@@ -10,6 +10,7 @@ p are the phases of a transposed convolution (one, for a forward one), b blocks 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import te
@@ -25,7 +26,7 @@ from tvmconv.declare.declaration import (
 from tvmconv.declare.epilogue import epilogue
 from tvmconv.declare.form import Form, Output
 from tvmconv.declare.packing import arguments, packed_elems
-from tvmconv.problem import Problem
+from tvmconv.problem import Axis, Problem
 from tvmconv.spec import ConvSpec
 
 Expr = Any
@@ -69,6 +70,40 @@ def staged_extents(problem: Problem, form: Form) -> tuple[int, int, int]:
         for axis, quotients in zip(problem.axes, form.quotients(problem), strict=True)
     )
     return d, h, w
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a staged window counts its rows.
+
+    One by one; or, where a block's taps lie far apart, by tap and output, and what lies between
+    is not staged: it is most of a window at dilation 12.
+
+    Attributes:
+        axis: along which rows lie.
+        extents: sizes of the axes that count them.
+    """
+
+    axis: Axis
+    extents: tuple[int, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, form: Form) -> Rows:
+        """By tap where that stages fewer."""
+        axis, (_, quotients, _) = problem.axes[1], form.quotients(problem)
+        if axis.rows(form.block_oh) < axis.window(form.block_oh) - axis.low:
+            return cls(axis, (axis.taps, quotients))
+        return cls(axis, (axis.window(quotients) - axis.low,))
+
+    def local(self, index: tuple[Expr, ...]) -> Expr:
+        """Row of the whole window, counted from the axis' low."""
+        return index[0] if len(index) == 1 else index[0] * self.axis.step + index[1]
+
+    def at(self, quotient: Expr, phase: Expr, tap: Expr) -> tuple[Expr, ...]:
+        """Index of the row that a tap of an output reads."""
+        if len(self.extents) == 1:
+            return (tap_position(self.axis, quotient, phase, tap) - self.axis.low,)
+        return tap, quotient
 
 
 def read_x(problem: Problem, form: Form, x: te.Tensor) -> Reader:
@@ -119,15 +154,19 @@ def _lane_exists(problem: Problem, form: Form, b: Expr, v: Expr) -> list[Expr]:
 
 
 def _stage_pixels(problem: Problem, form: Form, x: te.Tensor) -> Reader:
-    extents = staged_extents(problem, form)
-    xpad = te.compute(
-        (max(1, problem.n), problem.g, *extents, problem.icg),
-        lambda n, g, d, h, w, c: read_padded(x, problem, extents, n, g, c, (d, h, w)),
-        name="xpad",
-    )
+    extents, rows = staged_extents(problem, form), Rows.of(problem, form)
+    length = extents[2]
+
+    def pixel(n: Expr, g: Expr, d: Expr, *index: Expr) -> Expr:
+        *h, w, c = index
+        return read_padded(x, problem, extents, n, g, c, (d, rows.local(tuple(h)), w))
+
+    shape = (max(1, problem.n), problem.g, extents[0], *rows.extents, length, problem.icg)
+    xpad = te.compute(shape, pixel, name="xpad")
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
-        return xpad[n, g, *(tap_position(*a) - a[0].low for a in at), ic]
+        d, w = (tap_position(*a) - a[0].low for a in (at[0], at[2]))
+        return xpad[n, g, d, *rows.at(*at[1][1:]), w, ic]
 
     return read
 
@@ -153,43 +192,45 @@ def _stage_pixels_per_lane(problem: Problem, form: Form, x: te.Tensor) -> Reader
 def _stage_planes(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Columns that are one stride apart become neighbours: a vector of outputs reads a vector."""
     split = problem.axes[2].stride if form.vector == "ow" else 1
-    rows = _padded_rows(problem, form, x, split, "xpad" if split == 1 else "xrow")
-    xpad = rows
+    padded = _padded_rows(problem, form, x, split, "xpad" if split == 1 else "xrow")
+    rows, xpad = Rows.of(problem, form), padded
     if split > 1:
-        n, g, c, d, h, w = (int(e) for e in rows.shape)
-        xpad = te.compute(
-            (n, g, c, d, h, split, w // split),
-            lambda n, g, c, d, h, r, w: rows[n, g, c, d, h, w * split + r],
-            name="xpad",
-        )
+        *lead, w = (int(e) for e in padded.shape)
+
+        def apart(*index: Expr) -> Expr:
+            *row, r, w = index
+            return padded[*row, w * split + r]
+
+        xpad = te.compute((*lead, split, w // split), apart, name="xpad")
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
-        d, h = (tap_position(*a) - a[0].low for a in at[:2])
+        d, h = tap_position(*at[0]) - at[0][0].low, rows.at(*at[1][1:])
         axis, q, phase, tap = at[2]
         if split == 1:
-            return xpad[n, g, ic, d, h, tap_position(axis, q, phase, tap) - axis.low]
+            return xpad[n, g, ic, d, *h, tap_position(axis, q, phase, tap) - axis.low]
         # With a stride there is one phase, whose origin is the axis' low.
         shift = tap * axis.step
-        return xpad[n, g, ic, d, h, shift % split, q + shift // split]
+        return xpad[n, g, ic, d, *h, shift % split, q + shift // split]
 
     return read
 
 
 def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Channels-first x as pixels: padded rows first, so that the transposition needs no test."""
-    side = form.square
-    rows = _padded_rows(problem, form, x, side, "xrow")
-    n, g, c, d, h, w = (int(e) for e in rows.shape)
+    side, rows = form.square, Rows.of(problem, form)
+    padded = _padded_rows(problem, form, x, side, "xrow")
+    n, g, c, *lead, w = (int(e) for e in padded.shape)
+
     # Columns by squares, so that whole squares are staged however many columns are read.
-    xpad = te.compute(
-        (n, g, d, h, w // side, side, c),
-        lambda n, g, d, h, s, w, c: rows[n, g, c, d, h, s * side + w],
-        name="xpad",
-    )
+    def turned(n: Expr, g: Expr, *index: Expr) -> Expr:
+        *row, s, w, c = index
+        return padded[n, g, c, *row, s * side + w]
+
+    xpad = te.compute((n, g, *lead, w // side, side, c), turned, name="xpad")
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
-        d, h, w = (tap_position(*a) - a[0].low for a in at)
-        return xpad[n, g, d, h, w // side, w % side, ic]
+        d, w = (tap_position(*a) - a[0].low for a in (at[0], at[2]))
+        return xpad[n, g, d, *rows.at(*at[1][1:]), w // side, w % side, ic]
 
     return read
 
@@ -227,13 +268,15 @@ def _padded_rows(problem: Problem, form: Form, x: te.Tensor, unit: int, name: st
     channels = problem.icg
     if name == "xrow" and form.vector == "oc":
         channels = -(-channels // form.square) * form.square
-    window = (d, h, length)
+    window, rows = (d, h, length), Rows.of(problem, form)
 
-    def row(n: Expr, g: Expr, c: Expr, i: Expr, j: Expr, k: Expr) -> Expr:
+    def row(n: Expr, g: Expr, c: Expr, i: Expr, *index: Expr) -> Expr:
+        *j, k = index
         valid = [c < problem.icg] if channels > problem.icg else []
-        return read_padded(x, problem, window, n, g, c, (i, j, k), valid)
+        return read_padded(x, problem, window, n, g, c, (i, rows.local(tuple(j)), k), valid)
 
-    return te.compute((max(1, problem.n), problem.g, channels, *window), row, name=name)
+    shape = (max(1, problem.n), problem.g, channels, d, *rows.extents, length)
+    return te.compute(shape, row, name=name)
 
 
 _STAGES = {
