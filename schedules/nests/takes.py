@@ -8,7 +8,7 @@ DEFORMABLE = "deformable sampling has a template of its own"
 MOST_CHANNELS_PER_GROUP = 16
 # Outputs that fill a quarter of a vector at most, and the unit in which pixels become rows.
 FEW_OUTPUTS = 4
-WHOLE_CHANNELS = 16
+WHOLE_CHANNELS = 4
 
 
 def anything(task: Task) -> str | None:
@@ -54,7 +54,7 @@ def rows_of_columns(task: Task) -> str | None:
 
 
 def rows_or_few_outputs(task: Task) -> str | None:
-    """The same, or few outputs of whole vectors of channels-last inputs."""
+    """The same, or few outputs of channels-last inputs, whose channels come in fours."""
     reason, problem = rows_of_columns(task), task.problem
     if reason is None or reason == DEFORMABLE:
         return reason

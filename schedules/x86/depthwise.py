@@ -53,9 +53,13 @@ def stages(task: Task) -> tuple[str, ...]:
         return ("pixels",)
     if not problem.is_padded:
         return ("none" if whole else "guarded", "pixels")
-    # Guards cost a branch per tap at the border; many taps on a wide map are better copied.
-    short = prod(a.taps for a in problem.axes) <= 25
-    return ("guarded",) if short or problem.axes[2].out_extent <= 16 else ("pixels",)
+    # Guards cost a branch per tap at the border; many taps on a wide map are better copied. Slices
+    # that are not there are left out, so taps along d cost none.
+    d, h, w = problem.axes
+    if d.taps > 1:
+        return ("guarded", "pixels")
+    short = h.taps * w.taps <= 25
+    return ("guarded",) if short or w.out_extent <= 16 else ("pixels",)
 
 
 def loads(task: Task, form: Form) -> float:

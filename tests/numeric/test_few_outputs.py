@@ -23,6 +23,8 @@ SPECS: dict[str, ConvSpec] = {
     ),
     "uneven_phases": tc.conv_transpose2d((1, 5, 6, 16), 2, 3, stride=2, layout="NHWC"),
     "line": tc.conv1d((2, 75, 16), 2, 7, padding="causal", dilation=2, layout="NWC"),
+    "half_a_vector": tc.conv_transpose2d((1, 8, 9, 56), 1, 9, stride=4, padding=4, layout="NHWC"),
+    "five_quads": tc.conv2d((1, 13, 21, 20), 3, 3, padding=1, bias=True, layout="NHWC"),
     "volume": tc.conv3d((1, 4, 5, 18, 16), 3, 3, padding=1, layout="NDHWC"),
 }
 
@@ -39,7 +41,7 @@ def test_every_tile(spec: ConvSpec, level: str) -> None:
     "spec",
     [
         tc.conv2d((1, 9, 9, 16), 5, 3, layout="NHWC"),
-        tc.conv2d((1, 9, 9, 24), 3, 3, layout="NHWC"),
+        tc.conv2d((1, 9, 9, 18), 3, 3, layout="NHWC"),
         tc.conv2d((1, 9, 9, 16), 3, 3, stride=2, layout="NHWC"),
         tc.conv2d((1, 9, 9, 32), 4, 3, groups=2, layout="NHWC"),
     ],
@@ -55,14 +57,14 @@ def test_others_are_left_to_other_templates(spec: ConvSpec) -> None:
     size=st.tuples(st.integers(1, 20), st.integers(1, 70)),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 6)),
     padding=st.integers(0, 4),
-    vectors=st.integers(1, 3),
+    quads=st.integers(1, 10),
     outputs=st.integers(1, 4),
 )
 def test_random(
-    size: tuple[int, int], kernel: tuple[int, int], padding: int, vectors: int, outputs: int
+    size: tuple[int, int], kernel: tuple[int, int], padding: int, quads: int, outputs: int
 ) -> None:
     window = [i + 2 * padding - (k - 1) for i, k in zip(size, kernel, strict=True)]
     hypothesis.assume(min(window) >= 1)
-    spec = tc.conv2d((1, *size, 16 * vectors), outputs, kernel, padding=padding, layout="NHWC")
+    spec = tc.conv2d((1, *size, 4 * quads), outputs, kernel, padding=padding, layout="NHWC")
     kernel_: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS)
     tc.validate(kernel_).require()
