@@ -200,3 +200,26 @@ def test_random_dense(
     config = tiles[int(at * (len(tiles) - 1))]
     kernel_: tc.Kernel = tc.compile(spec, "host", algorithm=COLUMNS, config=config)
     tc.validate(kernel_).require()
+
+
+VOLUMES: dict[str, ConvSpec] = {
+    "cut_lanes": tc.conv3d((1, 5, 9, 20, 22), 22, 3, padding=1, groups=22, layout="NDHWC"),
+    "whole_lanes": tc.conv3d(
+        (1, 4, 19, 18, 32), 32, 3, padding=1, groups=32, layout="NDHWC", bias=True
+    ),
+    "strided": tc.conv3d(
+        (1, 6, 21, 20, 17), 17, (3, 5, 5), padding=2, stride=2, groups=17, layout="NDHWC"
+    ),
+    "deep_padding": tc.conv3d(
+        (2, 2, 7, 18, 16), 16, (5, 1, 3), padding=(2, 0, 1), groups=16, layout="NDHWC"
+    ),
+}
+
+
+@per_level(MASKED_LEVELS)
+@named(VOLUMES)
+def test_slices_of_a_volume_are_read_in_place_or_copied(spec: ConvSpec, level: str) -> None:
+    shortlist = get_template("x86.depthwise").shortlist(Task(spec, load(level)))
+    for stage in ("guarded", "pixels"):
+        tiles = [config for config in shortlist if config.text("stage") == stage]
+        prove_some(spec, level, "x86.depthwise", tiles)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
@@ -76,6 +77,27 @@ def bound_loops(func: tirx.PrimFunc, bounds: Bounds) -> tirx.PrimFunc:
         return tirx.For(loop.loop_var, low, extent, loop.kind, loop.body, None, annotations)
 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, bound)))
+
+
+def without_cancelled_terms(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The function with its indices simplified, where a loop starts at a position alone.
+
+    Of two slices and five taps the first one met is ``2 - d``, which no padding bounds, and an
+    index ``d + (tap + (2 - d))``. TVM 0.27's FlattenBuffer leaves d a coefficient of zero, and
+    divides by it.
+    """
+    starts: list[set[type[Any]]] = []
+
+    def start(loop: tirx.For) -> None:
+        starts.append(kinds := set())
+        tvm_ffi.structural_walk(loop.min, (Expr, lambda node: kinds.add(type(node))))
+
+    tvm_ffi.structural_walk(func.body, (tirx.For, start))
+    if not any(tirx.Var in kinds and tirx.Max not in kinds for kinds in starts):
+        return func
+    passes = (s_tir.transform.CanonicalizeLoop(), s_tir.transform.StmtSimplify())
+    module = tvm.transform.Sequential(list(passes))(tvm.IRModule({"main": func}))
+    return module["main"]
 
 
 def _bounds(

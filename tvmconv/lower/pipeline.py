@@ -13,7 +13,7 @@ from tvm import s_tir, tirx
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
-from tvmconv.lower.clip import bound_loops, find_bounds
+from tvmconv.lower.clip import bound_loops, find_bounds, without_cancelled_terms
 from tvmconv.lower.elements import share_elements
 from tvmconv.lower.fused import fuse_products
 from tvmconv.lower.guarded import vectorize_guarded
@@ -150,7 +150,7 @@ def _compile(
         "s_tir.LoopPartition": {"partition_const_loop": True},
     }
     with tvm.transform.PassContext(opt_level=3, config=config):
-        funcs = {symbol: _turned(func) for symbol, func in funcs.items()}
+        funcs = {s: without_cancelled_terms(_turned(func)) for s, func in funcs.items()}
         machine = tvm.target.Target(target.tvm())
         narrow = tvm.target.Target(target.tvm(scalable=False))
         module = tirx.transform.BindTarget(narrow.with_host(narrow))(tvm.IRModule(funcs))
