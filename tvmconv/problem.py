@@ -80,6 +80,12 @@ class Axis:
         """One past the largest coordinate that the first ``quotients`` q read."""
         return (quotients - 1) * self.stride + max(self.origins) + (self.taps - 1) * self.step + 1
 
+    @property
+    def is_beyond(self) -> bool:
+        """True when all taps of the first or of the last outputs lie in the padding."""
+        last = (self.quotients - 1) * self.stride + self.low
+        return last >= self.in_extent or max(self.origins) + (self.taps - 1) * self.step < 0
+
     def rows(self, quotients: int) -> int:
         """Rows that taps of the first ``quotients`` q read: theirs alone where they lie far apart.
 

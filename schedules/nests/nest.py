@@ -79,9 +79,12 @@ class Nest:
 
 
 def schedule_nest(
-    declaration: Declaration, problem: Problem, form: Form, nest: Nest
+    declaration: Declaration, problem: Problem, form: Form, nest: Nest, source: Problem
 ) -> s_tir.Schedule:
-    """Apply all steps to a direct declaration."""
+    """Apply all steps to a direct declaration.
+
+    ``source`` is the problem whose x is staged: ``problem`` itself, or what it was unfolded from.
+    """
     sch = s_tir.Schedule(declaration.prim_func())
     outer, tile_at = _tile_output(sch, problem, form, nest)
     conv = sch.get_sblock("conv")
@@ -92,7 +95,7 @@ def schedule_nest(
     if form.stage == "sample":
         _stage_samples(sch, outer, problem, nest)
     elif form.stage not in ("none", "guarded"):
-        _stage_input(sch, outer, problem, form, nest)
+        _stage_input(sch, outer, source, form, nest)
     sch.decompose_reduction(conv, taps)
     return sch
 

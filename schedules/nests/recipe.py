@@ -345,4 +345,4 @@ class Recipe:
             masks=task.target.masks,
             prefetch_x=self._streams(task),
         )
-        return schedule_nest(declaration, problem, form, nest)
+        return schedule_nest(declaration, problem, form, nest, task.problem)

@@ -122,8 +122,12 @@ def gather_phases(sch: s_tir.Schedule, h: Loop, r: Loop, w: Loop) -> None:
 
 
 def split_off_borders(sch: s_tir.Schedule, columns: Loop, problem: Problem) -> None:
-    """Columns in the padding get loops of their own, so that the others need no test."""
-    if problem.padding_mode in ("zeros", "constant"):
+    """Columns in the padding get loops of their own, so that the others need no test.
+
+    Not where a window may lie beyond x: of the loop behind the interior TVM bounds the start by
+    that loop's end alone, and columns before the window would be written.
+    """
+    if problem.padding_mode in ("zeros", "constant") and not problem.axes[2].is_beyond:
         sch.annotate(columns, "pragma_loop_partition_hint", 1)
 
 
