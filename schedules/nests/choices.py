@@ -1,4 +1,4 @@
-"""What recipes choose from: sizes of tiles, and ways to read x."""
+"""What recipes choose from: sizes of tiles, ways to read x, and taps that may be skipped."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ def input_stages(task: Task) -> tuple[str, ...]:
     if problem.channels_last:
         return (*in_place, "pixels")
     return (*in_place, *(("transposed",) if problem.icg >= 8 else ()), "planes")
+
+
+def worth_clipping(problem: Problem, i: int) -> bool:
+    """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
+    axis = problem.axes[i]
+    return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)
+
+
+def may_clip(form: Form, i: int) -> bool:
+    """Whether a tap whose regular place is padding for a whole tile adds nothing.
+
+    Offsets move samples; and where each lane has its own tests, the lanes' columns differ.
+    """
+    return form.stage != "sample" and not (form.stage == "guarded" and form.vector == "ow" and i)

@@ -14,6 +14,8 @@ from tvmconv.declare.form import Form
 from tvmconv.problem import Axis, Problem
 from tvmconv.target import Target
 
+from .choices import may_clip, worth_clipping
+
 TILE_OVERHEAD_CYCLES = 10.0
 # Of staged rows that do not fit the first-level cache: shifted loads from there cross cache lines.
 L2_BYTES_PER_CYCLE = 4.0
@@ -66,27 +68,31 @@ def step_cycles(problem: Problem, form: Form, target: Target, loads: float) -> f
 
 def reduction_steps(problem: Problem, form: Form) -> float:
     """Reduction steps per output of an average tile; taps wholly in the padding are skipped."""
-    clips = problem.padding_mode == "zeros" and form.vector == "oc" and not form.per_lane
-    clips = clips and form.stage != "sample"
-    tiles = (1, form.tile_oh, form.tile_ow)
-    taps = prod(
-        met_taps(axis, tile)
-        if clips and axis.is_dilated
-        else sum(axis.tap_counts) / len(axis.tap_counts)
-        for axis, tile in zip(problem.axes, tiles, strict=True)
-    )
+    # Taps of depthwise sums and of rows in the lanes may be unrolled, and are then not skipped.
+    looped = form.vector == "oc" and not form.per_lane
+    taps = 1.0
+    for i, tile in enumerate((1, form.tile_oh, form.tile_ow)):
+        axis = problem.axes[i]
+        if looped and axis.is_dilated and worth_clipping(problem, i) and may_clip(form, i):
+            taps *= met_taps(axis, tile)
+        else:
+            taps *= sum(axis.tap_counts) / len(axis.tap_counts)
     return problem.icg * max(0.25, taps)
 
 
 def met_taps(axis: Axis, tile: int) -> float:
-    """Taps of an average tile of so many outputs that are not all in the padding."""
-    starts = range(0, axis.quotients, tile)
+    """Taps that an average tile of so many outputs does not meet in the padding alone.
+
+    Of a dilated axis. A tile that starts at ``q`` meets a tap at ``shift`` where
+    ``-tile < q + shift < in_extent``, so of each tap it is a run of tiles.
+    """
+    tiles = -(-axis.quotients // tile)
     met = 0
-    for start in starts:
-        first = start + axis.low
-        shifts = (first + tap * axis.step for tap in range(axis.taps))
-        met += sum(-tile < shift < axis.in_extent for shift in shifts)
-    return met / len(starts)
+    for tap in range(axis.taps):
+        shift = axis.low + tap * axis.step
+        first, end = (-(-bound // tile) for bound in (1 - tile - shift, axis.in_extent - shift))
+        met += max(0, min(tiles, end) - max(0, first))
+    return met / tiles
 
 
 def compute_cycles(problem: Problem, form: Form, target: Target, loads: float) -> float:

@@ -28,6 +28,7 @@ from tvmconv.lower.prefetch import LINE_FLOATS, PREFETCH_X
 from tvmconv.lower.squares import QUAD
 from tvmconv.problem import Problem
 
+from .choices import may_clip, worth_clipping
 from .staging import (
     gather_phases,
     shuffle_rows,
@@ -253,20 +254,6 @@ def _reduce_in_registers(
         elif worth_clipping(problem, i) and may_clip(form, i):
             sch.annotate(loop, CLIP, i)
     return kd
-
-
-def worth_clipping(problem: Problem, i: int) -> bool:
-    """Clip where phases differ in taps, or where padding of zeros can hide a tap."""
-    axis = problem.axes[i]
-    return axis.is_uneven or (problem.padding_mode == "zeros" and axis.is_padded)
-
-
-def may_clip(form: Form, i: int) -> bool:
-    """Whether a tap whose regular place is padding for a whole tile adds nothing.
-
-    Offsets move samples; and where each lane has its own tests, the lanes' columns differ.
-    """
-    return form.stage != "sample" and not (form.stage == "guarded" and form.vector == "ow" and i)
 
 
 def _stage_input(sch: s_tir.Schedule, at: Loop, problem: Problem, form: Form, nest: Nest) -> None:

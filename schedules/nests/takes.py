@@ -6,9 +6,9 @@ from tvmconv.template import Task
 
 DEFORMABLE = "deformable sampling has a template of its own"
 MOST_CHANNELS_PER_GROUP = 16
-# Outputs that fill a quarter of a vector at most, and the unit in which pixels become rows.
+# Outputs that fill a quarter of a vector at most, and channels of a pixel that become rows at once.
 FEW_OUTPUTS = 4
-WHOLE_CHANNELS = 4
+TURNED_CHANNELS = 4
 
 
 def anything(task: Task) -> str | None:
@@ -58,7 +58,7 @@ def rows_or_few_outputs(task: Task) -> str | None:
     reason, problem = rows_of_columns(task), task.problem
     if reason is None or reason == DEFORMABLE:
         return reason
-    pixels = problem.channels_last and problem.icg % WHOLE_CHANNELS == 0 and problem.g == 1
+    pixels = problem.channels_last and problem.icg % TURNED_CHANNELS == 0 and problem.g == 1
     if pixels and problem.ocg <= FEW_OUTPUTS and problem.axes[2].stride == 1 and task.target.masks:
         return None
     return reason

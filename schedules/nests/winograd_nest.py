@@ -25,7 +25,7 @@ from tvmconv.lower.clip import AT_LAST_POINT, CLIP
 from tvmconv.lower.prefetch import PREFETCH
 from tvmconv.problem import Problem
 
-from .nest import worth_clipping
+from .choices import worth_clipping
 from .staging import shuffle_rows, split_off_borders, turn_rows
 
 Loop = Any

@@ -13,10 +13,9 @@ Nothing is transposed, and one output channel fills the vectors as well as sixte
 layers, 1x1 with few inputs, and layers with one to three outputs in NCHW run here. So do those of
 one to four outputs in NHWC, whose pixels are turned into rows first: 64 to 3 channels at 32x32,
 transposed, take 36 us, and 86 with three of sixteen lanes filled; 56 to one, 9x9 of stride 4 on
-64x64, 0.8 ms and 5.3. Rows of unit stride are read in
-place under masks, and the phases of a transposed row are stored together. This is the "row" form of
-Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions" (ICML 2018),
-turned to channels-first.
+64x64, 0.8 ms and 5.3. Rows of unit stride are read in place under masks, and the phases of a
+transposed row are stored together. This is the "row" form of Zhang, Franchetti and Low, "High
+Performance Zero-Memory Overhead Direct Convolutions" (ICML 2018), turned to channels-first.
 
 A core that makes two halves of each vector may sum short rows by half vectors: the seven columns of
 a depthwise 7x7 map fill seven of eight lanes instead of sixteen, and take Zen 4 12 us, not 23.
