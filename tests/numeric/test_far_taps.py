@@ -26,6 +26,7 @@ SPECS: dict[str, ConvSpec] = {
     "reflected": tc.conv2d(
         (1, 8, 19, 17), 16, 3, padding=7, dilation=7, padding_mode="reflect", residual=True
     ),
+    "few_outputs": tc.conv2d((1, 27, 19, 16), 3, 3, padding=11, dilation=11, layout="NHWC"),
     "volume": tc.conv3d((1, 4, 14, 12, 8), 8, 3, padding=5, dilation=5, layout="NDHWC"),
 }
 

@@ -154,15 +154,7 @@ def _lane_exists(problem: Problem, form: Form, b: Expr, v: Expr) -> list[Expr]:
 
 
 def _stage_pixels(problem: Problem, form: Form, x: te.Tensor) -> Reader:
-    extents, rows = staged_extents(problem, form), Rows.of(problem, form)
-    length = extents[2]
-
-    def pixel(n: Expr, g: Expr, d: Expr, *index: Expr) -> Expr:
-        *h, w, c = index
-        return read_padded(x, problem, extents, n, g, c, (d, rows.local(tuple(h)), w))
-
-    shape = (max(1, problem.n), problem.g, extents[0], *rows.extents, length, problem.icg)
-    xpad = te.compute(shape, pixel, name="xpad")
+    rows, xpad = Rows.of(problem, form), _padded_pixels(problem, form, x, 1, "xpad")
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
         d, w = (tap_position(*a) - a[0].low for a in (at[0], at[2]))
@@ -237,25 +229,34 @@ def _stage_transposed(problem: Problem, form: Form, x: te.Tensor) -> Reader:
 
 def _stage_turned(problem: Problem, form: Form, x: te.Tensor) -> Reader:
     """Channels-last x as rows of each channel: padded pixels first, as for ``transposed``."""
-    d, h, w = staged_extents(problem, form)
-    length = -(-w // TRANSPOSE_UNIT) * TRANSPOSE_UNIT
-    window = (d, h, length)
-    pixels = te.compute(
-        (max(1, problem.n), problem.g, *window, problem.icg),
-        lambda n, g, i, j, k, c: read_padded(x, problem, window, n, g, c, (i, j, k)),
-        name="xrow",
-    )
-    xpad = te.compute(
-        (max(1, problem.n), problem.g, d, h, problem.icg, length),
-        lambda n, g, i, j, c, k: pixels[n, g, i, j, k, c],
-        name="xpad",
-    )
+    rows = Rows.of(problem, form)
+    pixels = _padded_pixels(problem, form, x, TRANSPOSE_UNIT, "xrow")
+    *lead, length, channels = (int(e) for e in pixels.shape)
+
+    def turned(*index: Expr) -> Expr:
+        *row, c, w = index
+        return pixels[*row, w, c]
+
+    xpad = te.compute((*lead, channels, length), turned, name="xpad")
 
     def read(n: Expr, g: Expr, b: Expr, v: Expr, ic: Expr, at: Any) -> Expr:
-        i, j, k = (tap_position(*a) - a[0].low for a in at)
-        return xpad[n, g, i, j, ic, k]
+        d, w = (tap_position(*a) - a[0].low for a in (at[0], at[2]))
+        return xpad[n, g, d, *rows.at(*at[1][1:]), ic, w]
 
     return read
+
+
+def _padded_pixels(problem: Problem, form: Form, x: te.Tensor, unit: int, name: str) -> te.Tensor:
+    """Stage of padded pixels, channels last; rows are a multiple of ``unit`` pixels."""
+    d, h, w = staged_extents(problem, form)
+    window, rows = (d, h, -(-w // unit) * unit), Rows.of(problem, form)
+
+    def pixel(n: Expr, g: Expr, i: Expr, *index: Expr) -> Expr:
+        *j, k, c = index
+        return read_padded(x, problem, window, n, g, c, (i, rows.local(tuple(j)), k))
+
+    shape = (max(1, problem.n), problem.g, d, *rows.extents, window[2], problem.icg)
+    return te.compute(shape, pixel, name=name)
 
 
 def _padded_rows(problem: Problem, form: Form, x: te.Tensor, unit: int, name: str) -> te.Tensor:
