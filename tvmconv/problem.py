@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import gcd, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
@@ -119,10 +119,10 @@ class Strides:
     c: int
     space: tuple[int, int, int]
 
-    def offset(self, n: object, g: object, c: object, space: tuple[object, ...]) -> object:
+    def offset(self, n: Any, g: Any, c: Any, space: tuple[Any, ...]) -> Any:
         """Flat offset of an element; works on ints and on TVM expressions alike."""
         terms = ((n, self.n), (g, self.g), (c, self.c), *zip(space, self.space, strict=True))
-        return sum(i * s for i, s in terms if not (isinstance(i, int) and i == 0))  # type: ignore
+        return sum(i * s for i, s in terms if not (isinstance(i, int) and i == 0))
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ class Problem:
 def canonical(spec: ConvSpec) -> Problem:
     """The canonical problem of a forward, transposed or deformable spec."""
     make = _transposed_axis if spec.op == "conv_transpose" else _forward_axis
-    axes = tuple(make(spec, i) for i in range(spec.rank))
     lead = (Axis(1, 1),) * (3 - spec.rank)
+    d, h, w = (*lead, *(make(spec, i) for i in range(spec.rank)))
     icg, ocg = spec.ic // spec.groups, spec.oc // spec.groups
     x = _strides(spec.in_layout, spec.n, spec.groups, icg, spec.in_size)
     y = _strides(spec.out_layout, spec.n, spec.groups, ocg, spec.out_size)
@@ -181,7 +181,7 @@ def canonical(spec: ConvSpec) -> Problem:
         g=spec.groups,
         icg=icg,
         ocg=ocg,
-        axes=lead + axes,  # type: ignore[arg-type]
+        axes=(d, h, w),
         x=x,
         y=y,
         x_elems=spec.n * spec.ic * prod(spec.in_size),
@@ -238,7 +238,8 @@ def _strides(layout: str, n: int, g: int, c: int, size: tuple[int, ...]) -> Stri
         running *= max(1, extent[letter])
     spatial = tuple(stride[s] for s in space)
     lead = (spatial[0] * size[0],) * (3 - len(size))
-    return Strides(stride["N"], stride["G"], stride["C"], lead + spatial)  # type: ignore[arg-type]
+    d, h, w = (*lead, *spatial)
+    return Strides(stride["N"], stride["G"], stride["C"], (d, h, w))
 
 
 def _skip_unread(problem: Problem) -> Problem:
