@@ -13,6 +13,7 @@ from tvm import s_tir, tirx
 
 from tvmconv.declare.declaration import Declaration
 from tvmconv.errors import BuildFailed
+from tvmconv.lower.certain import without_certain_tests
 from tvmconv.lower.clip import bound_loops, find_bounds, without_cancelled_terms
 from tvmconv.lower.elements import share_elements
 from tvmconv.lower.fused import fuse_products
@@ -92,7 +93,8 @@ def to_loops(
         func = _run(_TO_COMPACT_BUFFERS, func)
         if bounds is not None:
             func = bound_loops(func, bounds)
-        func = vectorize_rows(insert_prefetches(_run(_TO_LOOPS, func)))
+        func = without_certain_tests(_run(_TO_LOOPS, func))
+        func = vectorize_rows(insert_prefetches(func))
         guarded = vectorize_guarded(func)
     placed = place_outputs(guarded or func, declaration.placements, declaration.result, masks=masks)
     # TVM fails on a repeated mask of constants.
