@@ -155,6 +155,20 @@ def test_hot_loops_use_no_stack(template_id: str, spec: ConvSpec, target: str) -
     assert len(found.spills) <= share * found.instructions, found.spills
 
 
+@pytest.mark.parametrize("chunks", [1, 4])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_products_of_parts_keep_their_sums_in_registers(layout: str, chunks: int) -> None:
+    """49 columns fill three squares and a column; 28 half sums of a vector are local memory."""
+    spec = tc.conv2d((1, 384, 14, 14), 1536, 1).laid_out(layout)
+    tile = "levels=2,vector=oc,tile_oc=48,tile_oh=1,tile_ow=7,block_oh=1,block_ow=49"
+    config = f"{tile},chunks={chunks}"
+    kernel = tc.compile(spec, "zen4", algorithm="x86.strassen", config=config)
+    loop = find_hot_loop(kernel.inspect("asm"))
+    assert loop is not None
+    assert loop.arithmetic == 21
+    assert loop.spills == ()
+
+
 @pytest.mark.parametrize(("size", "lines"), [(126, 4), (28, 0)])
 def test_columns_of_large_planes_are_asked_for(size: int, lines: int) -> None:
     """A line for each of four channels; x of 28x28 stays in the second-level cache."""

@@ -6,11 +6,7 @@ import pytest
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compile import compile as compile_kernel
-from tvmconv.hot_loop import find_hot_loop
-from tvmconv.kernel import Kernel
 from tvmconv.lower.certain import without_certain_tests
-from tvmconv.spec import ConvSpec
 
 SQUARE = 16
 COLUMNS = 49
@@ -64,21 +60,3 @@ def test_what_neither_rises_nor_falls_stays() -> None:
     func = ragged(COLUMNS, other=lambda i: tirx.floormod(i, 16) < 1)
     (left,) = guards(without_certain_tests(func))
     assert "16" in left
-
-
-def products(spec: str, config: str) -> Kernel:
-    return compile_kernel(ConvSpec.parse(spec), "zen4", algorithm="x86.strassen", config=config)
-
-
-@pytest.mark.parametrize("chunks", [1, 4])
-@pytest.mark.parametrize("layout", ["", "_nhwc"])
-def test_products_of_parts_keep_their_sums_in_registers(layout: str, chunks: int) -> None:
-    """49 columns fill three squares and a column; 28 half sums of a vector are local memory."""
-    kernel = products(
-        f"conv2d_n1c384s14x14_o1536k1x1{layout}",
-        f"levels=2,vector=oc,tile_oc=48,tile_oh=1,tile_ow=7,block_oh=1,block_ow=49,chunks={chunks}",
-    )
-    loop = find_hot_loop(kernel.inspect("asm"))
-    assert loop is not None
-    assert loop.arithmetic == 21
-    assert loop.spills == ()

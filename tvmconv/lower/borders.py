@@ -13,7 +13,7 @@ from typing import Any
 import tvm_ffi
 from tvm import ir, sym, tirx
 
-from tvmconv.lower.masked import conjuncts, is_choice, margin_of, replace, slope
+from tvmconv.lower.masked import conjuncts, is_choice, least_margin, margin_of, replace, slope
 
 # A loop over lanes, see guarded.py.
 GUARDED = "tvmconv.guarded"
@@ -119,9 +119,7 @@ def _for_all(test: Expr, loops: Sequence[tirx.For]) -> Expr | None:
     margin = margin_of(test)
     # From the innermost loop on, since a loop's range may depend on those around it.
     for loop in loops:
-        growth = slope(margin, loop.loop_var)
-        if growth is None:
+        margin = least_margin(margin, loop)
+        if margin is None:
             return None
-        last = loop.min + loop.extent - 1
-        margin = replace(margin, loop.loop_var, loop.min if growth > 0 else last)
     return sym.Analyzer().simplify(margin) >= 0

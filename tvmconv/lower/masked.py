@@ -13,7 +13,7 @@ import tvm_ffi
 from tvm import ir, sym, tirx
 
 Expr = Any
-_COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
+COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE)
 
 
 def replace(expr: Expr, var: tirx.Var, value: Expr) -> Expr:
@@ -23,8 +23,7 @@ def replace(expr: Expr, var: tirx.Var, value: Expr) -> Expr:
 
 def slope(expr: Expr, var: tirx.Var) -> int | None:
     """By how much an expression grows with a variable; None when that is no constant."""
-    zero, one = (replace(expr, var, tirx.const(i, "int32")) for i in (0, 1))
-    step = sym.Analyzer().simplify(one - zero)
+    step = sym.Analyzer().simplify(replace(expr, var, var + 1) - expr)
     return int(step) if isinstance(step, tirx.IntImm) else None
 
 
@@ -44,7 +43,7 @@ def lane_mask(tests: Sequence[Expr], var: tirx.Var, first: Expr, lanes: int) -> 
     """All tests at var = first, first + 1, ...; None where one is no comparison linear in var."""
     mask = None
     for test in tests:
-        if not isinstance(test, _COMPARISONS):
+        if not isinstance(test, COMPARISONS):
             return None
         difference = test.a - test.b
         step = slope(difference, var)
@@ -66,6 +65,15 @@ def margin_of(test: Expr) -> Expr:
     if isinstance(test, tirx.LT | tirx.LE):
         difference = test.b - test.a
     return difference - 1 if isinstance(test, tirx.LT | tirx.GT) else difference
+
+
+def least_margin(margin: Expr, loop: tirx.For) -> Expr | None:
+    """A margin in the trip of a loop where it is least; None where it is not linear in the loop."""
+    growth = slope(margin, loop.loop_var)
+    if growth is None:
+        return None
+    last = loop.min + loop.extent - 1
+    return replace(margin, loop.loop_var, loop.min if growth > 0 else last)
 
 
 def from_zero(test: Expr, var: tirx.Var, first: Expr) -> tuple[Expr, int]:
